@@ -1,0 +1,1 @@
+"""Networks that differ only in their pooling, their weights, training and evaluation."""
