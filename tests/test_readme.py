@@ -1,0 +1,26 @@
+"""What the README says runs and agrees with the cards and the measurements."""
+
+import re
+from pathlib import Path
+
+from scripts.tables import filled
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_tables_are_those_of_the_cards_and_the_measurements():
+    assert filled(README) == README
+
+
+def test_the_lines_of_poolcore_run():
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "poolcore" in block]
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["y"].shape == names["z"].shape == (1, 64, 28, 28)
+    assert names["kept"].shape == (1, 64, 56, 56)
+
+
+def test_every_local_link_leads_to_a_file():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
+        assert (ROOT / target).is_file(), target
