@@ -12,13 +12,26 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["MEAN", "STD", "ClassLabel", "Images", "LabelledImages", "ShuffledIndices", "normalise", "open_images", "square"]
+__all__ = [
+    "MEAN",
+    "STD",
+    "ClassLabel",
+    "Images",
+    "LabelledImages",
+    "ShuffledIndices",
+    "normalise",
+    "open_images",
+    "read_class_list",
+    "read_image",
+    "square",
+]
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, per channel of RGB in 0..1
 STD = (0.229, 0.224, 0.225)
@@ -30,6 +43,11 @@ class ClassLabel(NamedTuple):
     wnid: str
     words: str
 
+    @property
+    def label(self) -> str:
+        """The first of the words: "tabby" of "tabby, tabby cat"."""
+        return self.words.partition(",")[0]
+
 
 class Images(Protocol):
     """A set of labelled images: ``classes``, a length, and image (3, H, W) uint8 with label by index."""
@@ -40,7 +58,40 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
 
-def _read_classes(path: Path) -> dict[str, str]:
+def read_image(path: str | Path) -> Image.Image:
+    """Read a picture file as an upright RGB image.
+
+    Raises:
+        ValueError: if it is not a picture that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"{path} is not a picture that can be read") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's: no such file, no permission
+            raise
+        raise ValueError(f"{path} is a damaged picture: {error}") from error
+
+
+def read_class_list(text: str) -> list[str]:
+    """Return the WNIDs that a command line names: with commas between, or a file that begins each line with one.
+
+    Raises:
+        ValueError: if a single name is given and there is no such file.
+    """
+    if "," in text:
+        return [wnid.strip() for wnid in text.split(",") if wnid.strip()]
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(
+            f"classes must be WNIDs with commas between or a file with one at each line's start, got {text!r}"
+        )
+    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+
+
+def _read_words(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -53,21 +104,27 @@ def _choose(wnids: Sequence[str], chosen: Sequence[str] | None) -> list[str]:
     missing = sorted(set(chosen) - set(wnids))
     if missing:
         raise ValueError(f"classes must be among the {len(wnids)} of the data, got {missing}")
-    return sorted(set(chosen))
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"classes must be named once each, got {len(chosen)} names of {len(set(chosen))} classes")
+    return list(chosen)
 
 
 class _ArrayImages:
     def __init__(self, folder: Path, split: str, chosen: Sequence[str] | None) -> None:
-        words = _read_classes(folder / "classes.tsv")
+        words = _read_words(folder / "classes.tsv")
         labels = np.load(folder / f"{split}_labels.npy")
-        wnids = list(words) or [str(label) for label in range(int(labels.max()) + 1)]
+        wnids = sorted(words) or [str(label) for label in range(int(labels.max()) + 1)]
         kept = _choose(wnids, chosen)
         self.classes = tuple(ClassLabel(wnid, words.get(wnid, wnid)) for wnid in kept)
         new_label = np.full(len(wnids), -1)
         new_label[[wnids.index(wnid) for wnid in kept]] = np.arange(len(kept))
         rows = np.flatnonzero(new_label[labels] >= 0)
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r")[rows]
-        self.images = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, 3, S, S), channels last in memory
+        images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(
+                f"{split}_images.npy must hold uint8 of shape (N, S, S, 3), it holds {images.dtype} of {images.shape}"
+            )
+        self.images = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)  # (N, 3, S, S), channels last in memory
         self.labels = new_label[labels][rows]
 
     def __len__(self) -> int:
@@ -80,7 +137,7 @@ class _ArrayImages:
 class _FolderImages:
     def __init__(self, folder: Path, split: str, chosen: Sequence[str] | None) -> None:
         files = ImageFolder(str(folder / split))
-        words = _read_classes(folder / "classes.tsv")
+        words = _read_words(folder / "classes.tsv")
         kept = _choose(files.classes, chosen)
         self.classes = tuple(ClassLabel(wnid, words.get(wnid, wnid)) for wnid in kept)
         rank = {wnid: index for index, wnid in enumerate(kept)}
@@ -91,15 +148,20 @@ class _FolderImages:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.samples[index]
-        return decode_image(path, ImageReadMode.RGB), label
+        return pil_to_tensor(read_image(path)), label
 
 
 def open_images(folder: str | Path, split: str, classes: Sequence[str] | None = None) -> Images:
-    """Open one split of an image set, restricted to the given WNIDs.
+    """Open one split of an image set.
+
+    Args:
+        folder: of the image set.
+        split: "train", "val" or however the set calls it.
+        classes: WNIDs to keep, in the order of their new labels; None keeps all, in the order of WNIDs.
 
     Raises:
         FileNotFoundError: if the folder holds neither form of the split.
-        ValueError: if a class is not in the data.
+        ValueError: if a class is not in the data or named twice.
     """
     folder = Path(folder)
     if (folder / f"{split}_images.npy").exists():
@@ -116,7 +178,9 @@ def square(image: Tensor, size: int) -> Tensor:
     """
     if image.shape[-2:] == (size, size):
         return image
-    return v2.functional.center_crop(v2.functional.resize(image, [size], antialias=True), [size])
+    resized = v2.functional.resize(image, [size], antialias=True)
+    squared: Tensor = v2.functional.center_crop(resized, [size])
+    return squared
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -147,7 +211,8 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         image, label = self.images[index]
         if self.augment is None:
             return square(image, self.size), label
-        torch.manual_seed(hash((self.seed, epoch, index)) % 2**63)
+        # The processor's generator alone: torch.manual_seed visits every kind of device and takes longer than a crop.
+        torch.default_generator.manual_seed(hash((self.seed, epoch, index)) % 2**63)
         return self.augment(image), label
 
 

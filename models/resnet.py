@@ -2,11 +2,11 @@
 
 `stock` is torchvision's ResNet, key for key. In every other variant a strided convolution of a block becomes the same
 convolution with stride 1, and the variant's pooling follows: on the main path conv, BN, ReLU, pool, next conv; on the
-shortcut pool, 1x1 conv, BN. The 7x7 stem convolution keeps its stride; the stem's max pooling becomes the variant's. So the
-networks differ in their pooling alone. (LIP-ResNet-18 with basic blocks is our own design: the authors published none.)
+shortcut pool, 1x1 conv, BN. The 7x7 stem convolution keeps its stride; the stem's max pooling becomes the variant's. So
+the networks differ in their pooling alone. (LIP-ResNet-18 with basic blocks is our own design: the authors published
+none.)
 """
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from poolcore import LiftDownPool2d, LIP2d, LogitHead, LogitTrunk, SoftPool2d
 
-__all__ = ["VARIANTS", "ResNet", "Variant", "count_macs", "count_parameters", "resnet"]
+__all__ = ["VARIANTS", "ResNet", "Stem", "Variant", "count_macs", "count_parameters", "resnet"]
 
 Variant = Literal["stock", "max", "avg", "soft", "lip", "lift"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -47,8 +47,9 @@ def _pooling(variant: Variant, channels: int, logit: Literal["simplified"] | nn.
 class _Block(nn.Module):
     """A residual block; with ``pool`` it halves its map, in the variant's way.
 
-    ``conv1``, ``conv2`` (and ``conv3`` of a bottleneck) with their norms, ``downsample`` on the shortcut, as torchvision
-    names them; ``pool`` after the convolution that is strided in `stock` and ``shortcut_pool`` before the shortcut's.
+    ``conv1``, ``conv2`` (and ``conv3`` of a bottleneck) with their norms, ``downsample`` on the shortcut, as
+    torchvision names them; ``pool`` after the convolution that is strided in `stock`, ``shortcut_pool`` before the
+    shortcut's.
     """
 
     def __init__(self, c_in: int, width: int, depth: int, variant: Variant, pool: bool, trunk_width: int) -> None:
@@ -79,7 +80,8 @@ class _Block(nn.Module):
     def _shrink(self, pool: nn.Module | None, x: Tensor, features: Tensor | None) -> Tensor:
         if pool is None:
             return x
-        return pool(x) if features is None else pool(x, features)
+        pooled: Tensor = pool(x) if features is None else pool(x, features)
+        return pooled
 
     def forward(self, x: Tensor) -> Tensor:
         features = None if self.trunk is None else self.trunk(x)
@@ -103,14 +105,15 @@ class ResNet(nn.Module):
         self.conv1 = _conv(3, width, 7, 2) if stem == "imagenet" else _conv(3, width, 3)
         self.bn1 = nn.BatchNorm2d(width)
         self.pool = _pooling(variant, width)
-        c_in = width
+        c_in, layers = width, []
         for stage, count in enumerate(_BLOCKS[depth]):
             blocks = []
             for index in range(count):
                 pool = stage > 0 and index == 0
                 blocks.append(_Block(c_in, width << stage, depth, variant, pool, trunk_width=width))
                 c_in = (width << stage) * _EXPANSION[depth]
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+            layers.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.fc = nn.Linear(c_in, num_classes)
         for module in self.modules():
             # LIP's last logit convolutions stay at zero: they start as average pooling.
@@ -120,8 +123,10 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (N, num_classes), of normalised images (N, 3, H, W)."""
         x = self.pool(F.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean((2, 3)))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
     def pooling_places(self) -> dict[str, nn.Module]:
         """Return the layer that shrinks at each place: ``stem``, ``stage2``, ``stage2.shortcut`` ...
@@ -137,7 +142,8 @@ class ResNet(nn.Module):
                 shortcut: nn.Module | None = block.downsample[0]
             else:
                 main, shortcut = block.pool, block.shortcut_pool
-            assert main is not None and shortcut is not None
+            assert main is not None
+            assert shortcut is not None
             places[f"stage{stage}"] = main
             places[f"stage{stage}.shortcut"] = shortcut
         return places
@@ -190,30 +196,29 @@ def count_macs(network: nn.Module, size: int) -> int:
 
     LiftPool's filters are counted as the depthwise convolutions that they are; poolings without weights count nothing.
     """
-    from poolcore.lift import LiftFilter
-
     total = 0
 
-    def count(module: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         nonlocal total
         if isinstance(module, nn.Conv2d):
-            per_output = module.weight[0].numel()
+            total += out.numel() * module.weight[0].numel()
         elif isinstance(module, nn.Linear):
-            per_output = module.in_features
+            total += out.numel() * module.in_features
         else:
-            per_output = module.weight.shape[1]
-        total += out.numel() * per_output
+            # P and U each work on one half of every pixel pair, along both axes: in sum, every tap meets every pixel of
+            # the input, brought to even sizes, once.
+            h, w = inputs[0].shape[-2:]
+            taps = sum(parameter.numel() for parameter in module.parameters() if parameter.dim() == 2)
+            total += taps * (h + h % 2) * (w + w % 2)
 
     was_training = network.training
-    counted = (nn.Conv2d, nn.Linear, LiftFilter)
-    hooks: list[Callable[[], None]] = [
-        m.register_forward_hook(count).remove for m in network.modules() if isinstance(m, counted)
-    ]
+    counted = (nn.Conv2d, nn.Linear, LiftDownPool2d)
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, counted)]
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, size, size))
+            network.eval()(torch.zeros(1, 3, size, size, device=next(network.parameters()).device))
     finally:
         network.train(was_training)
-        for remove in hooks:
-            remove()
+        for hook in hooks:
+            hook.remove()
     return total

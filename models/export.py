@@ -1,0 +1,121 @@
+"""Make a weights file and its description from a training run: ``python -m models.export runs/lip``.
+
+The run is what `models.train` left: run.json with weights.safetensors, or, if it has not ended, the EMA in its
+checkpoint. Convolutions and linear layers are stored in fp16, the rest as it is. `models.calibrate` and
+`models.evaluate --card` then make the description a card.
+"""
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from models.command import plain_errors
+from models.data import ClassLabel
+from models.resnet import ResNet, count_macs, count_parameters, resnet
+from models.zoo import WEIGHTS, DataFacts, Description, write_description
+
+__all__ = ["export"]
+
+TINY_IMAGENET = Path(__file__).parent / "tinyimagenet.json"
+LICENCE = "MIT for the code; the weights carry the terms of their data"
+STORAGE = "fp16 convolutions, fp32 norms"
+
+
+def _averages(run_folder: Path, run: dict[str, Any]) -> tuple[dict[str, Tensor], int]:
+    """Return the EMA's state dict and the epochs behind it."""
+    weights, checkpoint = run_folder / "weights.safetensors", run_folder / "checkpoint.safetensors"
+    if weights.exists():
+        with safe_open(weights, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, run["epochs"]  # noqa: SIM118 - not a dict
+    with safe_open(checkpoint, framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith("average.")]  # noqa: SIM118 - not a dict
+        steps_per_epoch = run["train_images"] // run["recipe"]["batch_size"]
+        averages = {key.removeprefix("average."): file.get_tensor(key) for key in keys}
+        return averages, int(file.metadata()["step"]) // steps_per_epoch
+
+
+def _stored(network: ResNet) -> dict[str, Tensor]:
+    """Return the network's state dict as a weights file holds it."""
+    halved = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    return {
+        key: (value.to(torch.float16) if key in halved else value).contiguous()
+        for key, value in network.state_dict().items()
+    }
+
+
+def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS, about: Path = TINY_IMAGENET) -> str:
+    """Write NAME.safetensors and the description NAME.json of a training run, and return NAME.
+
+    Args:
+        run_folder: where `models.train` wrote.
+        name: of the weights; None makes one like "resnet18-w32-tinyimagenet30-lip", from the network, the name of the
+            file ``about``, the number of classes and the variant.
+        folder: where the weights go.
+        about: JSON file on the images: name, description, url, terms.
+
+    Raises:
+        OSError: if a file is missing.
+    """
+    run = json.loads((run_folder / "run.json").read_text())
+    averages, epochs = _averages(run_folder, run)
+    classes = tuple(ClassLabel(**label) for label in run["classes"])
+    network = resnet(run["depth"], run["variant"], width=run["width"], stem=run["stem"], num_classes=len(classes))
+    network.load_state_dict(averages)
+    if name is None:
+        name = f"resnet{run['depth']}-w{run['width']}-{about.stem}{len(classes)}-{run['variant']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save(_stored(network))
+    (folder / f"{name}.safetensors").write_bytes(content)
+    images = json.loads(about.read_text())
+    data = DataFacts(
+        name=images["name"],
+        description=images["description"],
+        url=images["url"],
+        terms=images["terms"],
+        train_images=run["train_images"],
+        val_images=run["val_images"],
+    )
+    description = Description(
+        name=name,
+        variant=run["variant"],
+        depth=run["depth"],
+        width=run["width"],
+        stem=run["stem"],
+        input_size=run["input_size"],
+        classes=classes,
+        data=data,
+        recipe=run["recipe"],
+        seed=run["recipe"]["seed"],
+        epochs=epochs,
+        parameters=count_parameters(network),
+        macs=count_macs(network, run["input_size"]),
+        licence=f"{LICENCE}: {data['terms']}",
+        date=date.today().isoformat(),
+        sha256=hashlib.sha256(content).hexdigest(),
+        storage=STORAGE,
+    )
+    write_description(description, folder)
+    return name
+
+
+def main(
+    run_folder: Annotated[Path, typer.Argument(help="folder that models.train wrote")],
+    name: Annotated[str | None, typer.Option(help="of the weights; made from network and data by default")] = None,
+    folder: Annotated[Path, typer.Option(help="where the weights go")] = WEIGHTS,
+    about: Annotated[Path, typer.Option(help="JSON file on the images: name, description, url, terms")] = TINY_IMAGENET,
+) -> None:
+    """Make a weights file and its description from a training run."""
+    with plain_errors():
+        typer.echo(export(run_folder, name=name, folder=folder, about=about))
+
+
+if __name__ == "__main__":
+    typer.run(main)

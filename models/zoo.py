@@ -1,0 +1,245 @@
+"""Trained networks by name: ``load(name)`` gives the network, how it looks at a photo, its classes and its card.
+
+A set of weights is two files in `WEIGHTS`: NAME.safetensors and its card NAME.json. A card is written in three steps:
+`models.export` describes the weights (a `Description`), `models.calibrate` and `models.evaluate` measure them, which
+makes it a `Card`. Only then are they loaded: no network is served whose accuracy nobody knows.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from PIL import Image
+from safetensors.torch import load as tensors_from_bytes
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from models.data import ClassLabel, normalise, square
+from models.resnet import VARIANTS, ResNet, Stem, Variant, resnet
+
+__all__ = [
+    "WEIGHTS",
+    "Accuracy",
+    "Card",
+    "DataFacts",
+    "Description",
+    "Loaded",
+    "Rejection",
+    "list_weights",
+    "load",
+    "load_network",
+    "read_card",
+    "read_description",
+    "update_card",
+    "write_description",
+]
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class DataFacts(TypedDict):
+    """The images a network was trained on."""
+
+    name: str
+    description: str
+    url: str
+    terms: str
+    train_images: int
+    val_images: int
+
+
+class Accuracy(TypedDict):
+    """How often a network is right on a split, in percent; calibration error after the card's temperature."""
+
+    split: str
+    images: int
+    top1: float
+    top5: float
+    calibration_error: float
+
+
+class Rejection(TypedDict):
+    """How well the card's threshold tells known photos from unknown ones, on images that did not choose it.
+
+    Shares in percent; ``auroc`` is the chance, from 0 to 1, that a known photo scores above an unknown one.
+    """
+
+    known_kept: float
+    known_images: int
+    unknown_rejected: float
+    unknown_images: int
+    unknown_classes: int
+    auroc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known of a weights file when its training has ended.
+
+    ``input_size`` is in pixels; ``epochs`` those that were trained, ``recipe`` the arguments of `models.train.Recipe`;
+    ``macs`` for one image of the input size; ``sha256`` that of the safetensors file. ``temperature`` divides the
+    logits before the softmax; below ``threshold`` the largest probability means "probably none of the things I know".
+    """
+
+    name: str
+    variant: Variant
+    depth: int
+    width: int
+    stem: Stem
+    input_size: int
+    classes: tuple[ClassLabel, ...]
+    data: DataFacts
+    recipe: dict[str, Any]
+    seed: int
+    epochs: int
+    parameters: int
+    macs: int
+    licence: str
+    date: str
+    sha256: str
+    storage: str
+    temperature: float = 1.0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(Description):
+    """A description together with what was measured."""
+
+    accuracy: Accuracy
+    rejection: Rejection
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained network, ready to answer."""
+
+    network: ResNet
+    card: Card
+
+    @property
+    def classes(self) -> tuple[ClassLabel, ...]:
+        """The classes in the order of the network's answer."""
+        return self.card.classes
+
+    def preprocess(self, photo: Image.Image) -> Tensor:
+        """Return the centre square of an RGB photo as the network wants it, (1, 3, S, S) on the network's device."""
+        image = square(pil_to_tensor(photo), self.card.input_size)[None].to(self.network.fc.weight.device)
+        return normalise(image).contiguous(memory_format=torch.channels_last)
+
+
+def list_weights(folder: Path = WEIGHTS) -> list[str]:
+    """Return the names of all weights in a folder: by data set, and within it in the order of `VARIANTS`."""
+
+    def rank(name: str) -> tuple[str, int]:
+        rest, _, variant = name.rpartition("-")
+        return rest, [*VARIANTS, variant].index(variant)
+
+    return sorted((path.stem for path in folder.glob("*.safetensors") if path.with_suffix(".json").exists()), key=rank)
+
+
+_C = TypeVar("_C", bound=Description)
+
+
+def _read(kind: type[_C], name: str, folder: Path) -> _C:
+    names = list_weights(folder)
+    if name not in names:
+        raise ValueError(f"name of weights must be one of {names}, got {name!r}")
+    content = json.loads((folder / f"{name}.json").read_text())
+    missing = [field.name for field in fields(kind) if field.name not in content]
+    if missing:
+        raise ValueError(f"the card of {name} lacks {missing}: run models.calibrate, then models.evaluate --card")
+    known = {field.name: content[field.name] for field in fields(kind)}
+    known["classes"] = tuple(ClassLabel(**label) for label in content["classes"])
+    return kind(**known)
+
+
+def read_description(name: str, folder: Path = WEIGHTS) -> Description:
+    """Return what is known of weights, whether or not they have been measured yet.
+
+    Raises:
+        ValueError: for an unknown name, listing those that exist.
+    """
+    return _read(Description, name, folder)
+
+
+def read_card(name: str, folder: Path = WEIGHTS) -> Card:
+    """Return the card of weights.
+
+    Raises:
+        ValueError: for an unknown name, listing those that exist, or a card that has not been completed.
+    """
+    return _read(Card, name, folder)
+
+
+def _write(name: str, content: dict[str, Any], folder: Path) -> None:
+    part = folder / f"{name}.json.part"
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(folder / f"{name}.json")
+
+
+def write_description(description: Description, folder: Path = WEIGHTS) -> None:
+    """Write NAME.json anew, without any measurement."""
+    content = asdict(description) | {"classes": [label._asdict() for label in description.classes]}
+    _write(description.name, content, folder)
+
+
+def update_card(
+    name: str,
+    folder: Path = WEIGHTS,
+    *,
+    temperature: float | None = None,
+    threshold: float | None = None,
+    rejection: Rejection | None = None,
+    accuracy: Accuracy | None = None,
+) -> None:
+    """Write measurements into NAME.json; a new temperature takes out the accuracy measured with the old one."""
+    content = json.loads((folder / f"{name}.json").read_text())
+    if temperature is not None and temperature != content["temperature"]:
+        content.pop("accuracy", None)
+    given = {"temperature": temperature, "threshold": threshold, "rejection": rejection, "accuracy": accuracy}
+    _write(name, content | {key: value for key, value in given.items() if value is not None}, folder)
+
+
+def load_network(description: Description, folder: Path = WEIGHTS, device: str | torch.device = "cpu") -> ResNet:
+    """Build the network of a description and load its weights: in evaluation mode, channels_last.
+
+    Raises:
+        ValueError: if the weights file is not the one described.
+    """
+    content = (folder / f"{description.name}.safetensors").read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != description.sha256:
+        raise ValueError(
+            f"{description.name}.safetensors is not the file its card describes: its sha256 begins with {found[:12]}, "
+            f"the card's with {description.sha256[:12]}; fetch the file again"
+        )
+    network = resnet(
+        description.depth,
+        description.variant,
+        width=description.width,
+        stem=description.stem,
+        num_classes=len(description.classes),
+    )
+    network.load_state_dict(tensors_from_bytes(content))
+    # torch documents memory_format alone, its overloads leave it out.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device).eval()
+
+
+def load(name: str, *, folder: Path = WEIGHTS, device: str | torch.device = "cpu") -> Loaded:
+    """Load trained weights by name: the network in evaluation mode, its preprocessing, its classes, its card.
+
+    Raises:
+        ValueError: for an unknown name, listing those that exist, an incomplete card, or a file that does not match it.
+
+    Example:
+        >>> loaded = load("resnet18-w32-tinyimagenet30-soft")
+        >>> loaded.network.variant
+        'soft'
+    """
+    card = read_card(name, folder)
+    return Loaded(load_network(card, folder, device), card)
