@@ -1,0 +1,124 @@
+"""Make a network's probabilities mean what they say: ``python -m models.calibrate --data FOLDER [NAMES...]``.
+
+Two numbers of the card are chosen here, both on one half of the validation images:
+
+* the temperature, at which the right class is most likely (Guo et al. 2017, arXiv 1706.04599);
+* the threshold, below which the largest probability means "probably none of the things I know" (Hendrycks & Gimpel
+  2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on. The
+  threshold is the one at which the share of known photos kept and the share of unknown photos rejected have the
+  largest sum.
+
+How well the threshold does is then measured on the other half: other images of the known classes, and other unknown
+classes.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor
+
+from models.command import open_device, plain_errors
+from models.data import open_images
+from models.evaluate import compute_logits
+from models.zoo import WEIGHTS, Rejection, list_weights, load_network, read_description, update_card
+
+__all__ = ["choose_temperature", "choose_threshold", "measure_rejection"]
+
+COLDEST, HOTTEST = 0.05, 20.0
+DIGITS = 4  # of the two numbers, in the card
+
+
+def choose_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature T at which the mean cross-entropy of ``logits / T`` is least, between 0.05 and 20.
+
+    The cross-entropy is convex in 1 / T, so thirds of the interval that cannot hold the least value are cut off
+    until it is found.
+
+    Shape:
+        logits: (N, num_classes); labels: (N,).
+    """
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits.double() / math.exp(log_temperature), labels))
+
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    while high - low > 1e-6:
+        third = (high - low) / 3
+        if loss(low + third) < loss(high - third):
+            high -= third
+        else:
+            low += third
+    return round(math.exp((low + high) / 2), DIGITS)
+
+
+def best_probability(logits: Tensor, temperature: float) -> Tensor:
+    """Return the largest probability of each answer, (N,) in fp64, of logits (N, num_classes)."""
+    return torch.softmax(logits.double() / temperature, dim=1).amax(dim=1)
+
+
+def choose_threshold(known: Tensor, unknown: Tensor) -> float:
+    """Return the value at which most of ``known``, (N,), is at least it and most of ``unknown``, (M,), below it.
+
+    Both shares count the same, however many images there are of either kind.
+    """
+    candidates = torch.unique(torch.cat((known, unknown)).mul(10**DIGITS).round()) / 10**DIGITS
+    kept = (known >= candidates[:, None]).double().mean(dim=1)
+    rejected = (unknown < candidates[:, None]).double().mean(dim=1)
+    return float(candidates[(kept + rejected).argmax()])
+
+
+def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_classes: int) -> Rejection:
+    """Return how well a threshold tells best probabilities of known images, (N,), from those of unknown ones, (M,)."""
+    wins = (known[:, None] > unknown).double() + 0.5 * (known[:, None] == unknown).double()
+    return Rejection(
+        known_kept=round(100 * float((known >= threshold).double().mean()), 2),
+        known_images=len(known),
+        unknown_rejected=round(100 * float((unknown < threshold).double().mean()), 2),
+        unknown_images=len(unknown),
+        unknown_classes=unknown_classes,
+        auroc=round(float(wins.mean()), 4),
+    )
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder of an image set with more classes than the networks know")],
+    names: Annotated[list[str] | None, typer.Argument(help="of the weights; all by default")] = None,
+    split: Annotated[str, typer.Option(help="of the image set")] = "val",
+    folder: Annotated[Path, typer.Option(help="where the weights lie")] = WEIGHTS,
+    threads: Annotated[int, typer.Option(min=1, help="of the processor")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+) -> None:
+    """Choose each network's temperature and threshold, and write them into its card."""
+    torch.set_num_threads(threads)
+    for name in names or list_weights(folder):
+        with plain_errors():
+            description = read_description(name, folder)
+            network = load_network(description, folder, open_device(device))
+            known_wnids = [label.wnid for label in description.classes]
+            known_images = open_images(data, split, known_wnids)
+            others = sorted({label.wnid for label in open_images(data, split).classes} - set(known_wnids))
+            if len(others) < 2:
+                raise ValueError(f"{data} must hold two classes or more that {name} does not know, got {len(others)}")
+            other_images = open_images(data, split, others)
+        logits, labels = compute_logits(network, known_images, description.input_size)
+        other_logits, other_labels = compute_logits(network, other_images, description.input_size)
+
+        order = labels.argsort(stable=True)
+        choosing, judging = order[::2], order[1::2]
+        temperature = choose_temperature(logits[choosing], labels[choosing])
+        known, unknown = best_probability(logits, temperature), best_probability(other_logits, temperature)
+        threshold = choose_threshold(known[choosing], unknown[other_labels % 2 == 0])
+        rejection = measure_rejection(known[judging], unknown[other_labels % 2 == 1], threshold, len(others) // 2)
+        update_card(name, folder, temperature=temperature, threshold=threshold, rejection=rejection)
+        typer.echo(
+            f"{name}: temperature {temperature}, threshold {threshold}, keeps {rejection['known_kept']} % of known and "
+            f"rejects {rejection['unknown_rejected']} % of unknown photos, AUROC {rejection['auroc']}"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
