@@ -1,19 +1,24 @@
 """Train a variant: ``python -m models.train --data FOLDER --variant lip --out runs/lip``.
 
-SGD with Nesterov momentum, cosine learning rate with warm-up, label smoothing, random crops and flips, an exponential moving
-average of the weights (EMA), which is what is kept. Everything random is drawn from (seed, epoch, sample) or (seed, step), so that a
-run resumed from its checkpoint ends bitwise as the unbroken one. Nothing is pickled: checkpoints are safetensors.
+SGD with Nesterov momentum, cosine learning rate with warm-up, label smoothing, random crops and flips, an exponential
+moving average of the weights (EMA), which is what is kept. Everything random is drawn from (seed, epoch, sample) or
+(seed, step), so that a run resumed from its checkpoint ends bitwise as the unbroken one. Nothing is pickled:
+checkpoints are safetensors.
+
+The weights in models/weights came from this command, once for each variant, on one thread of the processor:
+``python -m models.train --data FOLDER --out runs/VARIANT --variant VARIANT --classes models/tinyimagenet30.txt
+--schedule 32x4,48x10,64x4``
 """
 
+import copy
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +30,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from models.data import Images, LabelledImages, ShuffledIndices, normalise, open_images
-from models.resnet import VARIANTS, resnet
+from models.command import open_device, plain_errors
+from models.data import Images, LabelledImages, ShuffledIndices, normalise, open_images, read_class_list
+from models.resnet import Stem, Variant, resnet
 
 __all__ = ["Recipe", "learning_rate", "parse_schedule", "train"]
 
@@ -37,7 +43,11 @@ class Recipe:
 
     ``schedule`` is the image size in pixels of each stretch with its number of epochs: ((48, 12), (64, 4)).
     ``learning_rate`` is the peak, reached after ``warmup_epochs``; ``weight_decay`` spares norms and biases.
-    ``mixup`` and ``cutmix`` are the alphas of their Beta distributions, 0 = off; with both, each batch draws one.
+    ``least_crop_area`` is the smallest share of a picture that a crop takes. ``mixup`` and ``cutmix`` are the alphas of
+    their Beta distributions, 0 = off; with both, each batch draws one.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     schedule: tuple[tuple[int, int], ...]
@@ -53,6 +63,24 @@ class Recipe:
     ema_decay: float = 0.995
     bf16: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "batch_size": (1, math.inf),
+            "learning_rate": (0, math.inf),
+            "momentum": (0, 1),
+            "weight_decay": (0, math.inf),
+            "warmup_epochs": (0, math.inf),
+            "label_smoothing": (0, 1),
+            "least_crop_area": (0, 1),
+            "mixup": (0, math.inf),
+            "cutmix": (0, math.inf),
+            "ema_decay": (0, 1),
+        }
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {value}")
 
     @property
     def epochs(self) -> int:
@@ -93,13 +121,13 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 class _State:
-    """What a checkpoint holds: network, its EMA, the optimiser's momentum, the step."""
+    """What a checkpoint holds: network, its EMA, the optimiser's momentum, the step, the epoch's sum of losses."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        self.network, self.step = network, 0
-        self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        decayed = [p for p in network.parameters() if p.dim() > 1]
-        spared = [p for p in network.parameters() if p.dim() <= 1]
+        self.network, self.average = network, copy.deepcopy(network).eval()
+        self.step, self.loss_sum = 0, 0.0
+        decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+        spared = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
         self.optimiser = torch.optim.SGD(
             [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}],
             lr=recipe.learning_rate,
@@ -111,39 +139,39 @@ class _State:
     def update_average(self, decay: float) -> None:
         """Move the EMA towards the network; early on with a shorter memory, so that the start is soon forgotten."""
         weight = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
+        values = self.network.state_dict().values()
+        for average, value in zip(self.average.state_dict().values(), values, strict=True):
             if value.is_floating_point():
-                self.average[name].lerp_(value, weight)
+                average.lerp_(value, weight)
             else:
-                self.average[name].copy_(value)
+                average.copy_(value)
 
     def save(self, path: Path) -> None:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             if "momentum_buffer" in self.optimiser.state[parameter]:
                 tensors[f"momentum.{name}"] = self.optimiser.state[parameter]["momentum_buffer"]
         part = path.with_suffix(".part")
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        save_file(contiguous, part, metadata={"step": str(self.step)})
-        os.replace(part, path)
+        save_file(contiguous, part, metadata={"step": str(self.step), "loss_sum": repr(self.loss_sum)})
+        part.replace(path)
 
     def load(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            self.step = int(file.metadata()["step"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "momentum": {}}
-        for name, value in tensors.items():
-            group, _, key = name.partition(".")
-            groups[group][key] = value
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                group, _, key = name.partition(".")
+                groups[group][key] = file.get_tensor(name)
+        self.step, self.loss_sum = int(facts["step"]), float(facts["loss_sum"])
         self.network.load_state_dict(groups["network"])
-        for name, value in groups["average"].items():
-            self.average[name].copy_(value)
+        self.average.load_state_dict(groups["average"])
         for name, parameter in self.network.named_parameters():
             if name in groups["momentum"]:
-                self.optimiser.state[parameter]["momentum_buffer"] = groups["momentum"][name].clone(
-                    memory_format=torch.preserve_format
-                ).to(parameter.device)
+                self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                    groups["momentum"][name]
+                )
 
 
 def _mixer(recipe: Recipe, classes: int) -> v2.Transform | None:
@@ -164,16 +192,14 @@ def _batches(images: Images, recipe: Recipe, epoch: int, done: int, workers: int
 
 
 @torch.no_grad()
-def _validate(state: _State, network: nn.Module, images: Images, size: int, recipe: Recipe, device: str) -> float:
-    """Return top-1 of the EMA in percent."""
-    network.load_state_dict(state.average)
-    network.eval()
+def _validate(network: nn.Module, images: Images, size: int, recipe: Recipe, device: torch.device) -> float:
+    """Return a network's top-1 in percent."""
     dataset = LabelledImages(images, size, augment=False)
     right = 0
     for start in range(0, len(images), 250):
         pairs = [dataset[0, index] for index in range(start, min(start + 250, len(images)))]
         batch = normalise(torch.stack([image for image, _ in pairs]).to(device))
-        with torch.autocast(device, torch.bfloat16, enabled=recipe.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
             answer = network(batch.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()
         right += int((answer == torch.tensor([label for _, label in pairs])).sum())
     return 100 * right / len(images)
@@ -188,9 +214,8 @@ def train(
     *,
     resume: bool = False,
     workers: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     checkpoint_minutes: float = 5.0,
-    stop_after: int | None = None,
 ) -> dict[str, Tensor]:
     """Train a network and return the EMA's state dict of the last step.
 
@@ -200,119 +225,158 @@ def train(
     Args:
         network: from (N, 3, S, S) to (N, classes); trained in place.
         resume: continue at the step of the checkpoint in ``out``, if there is one.
-        stop_after: end after this many steps of this call, with a checkpoint, as a kill would.
 
     Raises:
-        ValueError: if there are fewer images than one batch holds.
+        ValueError: if there are fewer images than one batch holds, or the loss is no longer a number.
     """
     steps_per_epoch = len(images) // recipe.batch_size
     if not steps_per_epoch:
         raise ValueError(f"batch_size must be at most the number of images, got {recipe.batch_size} for {len(images)}")
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.csv"
-    network.to(device, memory_format=torch.channels_last)
-    shadow = resnet_like(network)
-    state = _State(network, recipe)
+    device = torch.device(device)
+    # torch documents memory_format alone, its overloads leave it out.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = _State(network.to(device), recipe)
     if resume and checkpoint.exists():
         state.load(checkpoint)
-    elif log.exists():
-        log.unlink()
+    _start_log(log, state.step // steps_per_epoch)
     mixer = _mixer(recipe, len(images.classes))
-    began = state.step
     saved = time.monotonic()
 
     for epoch in range(state.step // steps_per_epoch, recipe.epochs):
-        first = state.step - epoch * steps_per_epoch
         network.train()
-        losses, start = [], time.monotonic()
+        start = time.monotonic()
+        first = state.step - epoch * steps_per_epoch
         batches = _batches(images, recipe, epoch, first * recipe.batch_size, workers)
-        for batch, labels in tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", steps_per_epoch, initial=first, mininterval=5):
+        name = f"epoch {epoch + 1}/{recipe.epochs}"
+        for batch, labels in tqdm(batches, name, total=steps_per_epoch, initial=first, mininterval=5):
             torch.manual_seed(hash((recipe.seed, state.step)) % 2**63)
             for group in state.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, state.step, steps_per_epoch)
             x, target = normalise(batch.to(device)), labels.to(device)
             if mixer is not None:
                 x, target = mixer(x, target)
-            with torch.autocast(device, torch.bfloat16, enabled=recipe.bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
                 answer = network(x.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(answer.float(), target, label_smoothing=recipe.label_smoothing)
-            loss.backward()
+            torch.autograd.backward(loss)
             state.optimiser.step()
             state.optimiser.zero_grad()
             state.step += 1
+            state.loss_sum += loss.item()
             state.update_average(recipe.ema_decay)
-            losses.append(loss.detach())
-            if stop_after is not None and state.step - began >= stop_after:
-                state.save(checkpoint)
-                return state.average
             if time.monotonic() - saved > 60 * checkpoint_minutes:
                 state.save(checkpoint)
                 saved = time.monotonic()
-        top1 = _validate(state, shadow, validation, recipe.schedule[-1][0], recipe, device)
-        _log(log, epoch + 1, recipe.size(epoch), float(torch.stack(losses).mean()), top1, time.monotonic() - start)
+        mean_loss = state.loss_sum / steps_per_epoch
+        if not math.isfinite(mean_loss):
+            raise ValueError(
+                f"the loss is {mean_loss} in epoch {epoch + 1}, learning_rate {recipe.learning_rate} is too high"
+            )
+        top1 = _validate(state.average, validation, recipe.schedule[-1][0], recipe, device)
+        with log.open("a", newline="") as file:
+            seconds = time.monotonic() - start
+            row = [epoch + 1, recipe.size(epoch), f"{mean_loss:.4f}", f"{top1:.2f}", f"{seconds:.1f}"]
+            csv.writer(file).writerow(row)
+        state.loss_sum = 0.0
         state.save(checkpoint)
-    return state.average
+    return state.average.state_dict()
 
 
-def resnet_like(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, for holding the EMA in evaluation."""
-    import copy
+def _start_log(path: Path, epochs: int) -> None:
+    """Write the log's first line, or cut a log that is there to the epochs that a checkpoint has behind it."""
+    header = "epoch,size_px,train_loss,val_top1_percent,seconds"
+    rows = path.read_text().splitlines()[1 : 1 + epochs] if path.exists() else []
+    path.write_text("".join(f"{row}\n" for row in [header, *rows]))
 
-    return copy.deepcopy(network)
 
+def _claim(out: Path, run: dict[str, Any], resume: bool) -> None:
+    """Write ``run.json`` into a folder that holds no run, or check that the run there is this one.
 
-def _log(path: Path, epoch: int, size: int, loss: float, top1: float, seconds: float) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["epoch", "size_px", "train_loss", "val_top1_percent", "seconds"])
-        writer.writerow([epoch, size, f"{loss:.4f}", f"{top1:.2f}", f"{seconds:.1f}"])
+    Raises:
+        ValueError: if the folder holds a run that is not to be resumed, or another run than this.
+    """
+    path = out / "run.json"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run, indent=1) + "\n")
+    elif not resume:
+        raise ValueError(f"{out} holds a run: continue it with --resume or name another folder with --out")
+    else:
+        there, this = json.loads(path.read_text()), json.loads(json.dumps(run))
+        differing = sorted(key for key in there.keys() | this.keys() if there.get(key) != this.get(key))
+        if differing:
+            raise ValueError(f"{out} holds a run that differs in {differing}: name another folder with --out")
 
 
 def main(
     data: Annotated[Path, typer.Option(help="folder of the image set: arrays or a folder per class")],
-    out: Annotated[Path, typer.Option(help="folder for checkpoint, log, weights and run.json")],
-    variant: Annotated[str, typer.Option(help=f"one of {', '.join(VARIANTS)}")] = "stock",
+    out: Annotated[Path, typer.Option(help="folder for run.json, checkpoint, log and weights")],
+    variant: Annotated[Variant, typer.Option(help="how the network shrinks its maps")] = "stock",
     depth: Annotated[int, typer.Option(help="18, 34 or 50")] = 18,
-    width: Annotated[int, typer.Option(help="channels of the stem")] = 32,
-    stem: Annotated[str, typer.Option(help="imagenet or small")] = "small",
+    width: Annotated[int, typer.Option(min=1, help="channels of the stem")] = 32,
+    stem: Annotated[Stem, typer.Option(help="7x7 convolution of stride 2, or 3x3 of stride 1")] = "small",
     classes: Annotated[str | None, typer.Option(help="WNIDs with commas between, or a file with one a line")] = None,
-    schedule: Annotated[str, typer.Option(help="pixels x epochs, like 48x12,64x4")] = "48x12,64x4",
-    batch_size: int = 64,
-    learning_rate: float = 0.08,
-    weight_decay: float = 5e-4,
-    warmup_epochs: float = 1.0,
-    label_smoothing: float = 0.1,
-    least_crop_area: float = 0.35,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-    ema_decay: float = 0.995,
-    bf16: bool = True,
-    seed: int = 0,
-    resume: Annotated[bool, typer.Option(help="continue at the checkpoint in OUT")] = False,
-    workers: Annotated[int, typer.Option(help="processes that load images")] = 0,
-    device: str = "cpu",
+    schedule: Annotated[str, typer.Option(help="pixels x epochs, one after the other")] = "48x12,64x4",
+    batch_size: Annotated[int, typer.Option(help="images a step")] = Recipe.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="at its peak")] = Recipe.learning_rate,
+    momentum: Annotated[float, typer.Option(help="of SGD, Nesterov's")] = Recipe.momentum,
+    weight_decay: Annotated[float, typer.Option(help="of all but norms and biases")] = Recipe.weight_decay,
+    warmup_epochs: Annotated[float, typer.Option(help="until the peak")] = Recipe.warmup_epochs,
+    label_smoothing: Annotated[float, typer.Option(help="share spread over all classes")] = Recipe.label_smoothing,
+    least_crop_area: Annotated[float, typer.Option(help="of a picture, as a share")] = Recipe.least_crop_area,
+    mixup: Annotated[float, typer.Option(help="alpha; 0 = off")] = Recipe.mixup,
+    cutmix: Annotated[float, typer.Option(help="alpha; 0 = off")] = Recipe.cutmix,
+    ema_decay: Annotated[float, typer.Option(help="of the average that is kept, a step")] = Recipe.ema_decay,
+    bf16: Annotated[bool, typer.Option(help="compute in bfloat16 where it is safe")] = Recipe.bf16,
+    seed: Annotated[int, typer.Option(help="of all that is random")] = Recipe.seed,
+    resume: Annotated[bool, typer.Option("--resume", help="continue at the checkpoint in OUT, if any")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="processes that load images")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
 ) -> None:
     """Train a ResNet that pools as VARIANT says."""
-    chosen = None
-    if classes is not None:
-        chosen = Path(classes).read_text().split() if Path(classes).exists() else classes.split(",")
-    recipe = Recipe(
-        parse_schedule(schedule), batch_size, learning_rate, 0.9, weight_decay, warmup_epochs, label_smoothing,
-        least_crop_area, mixup, cutmix, ema_decay, bf16, seed,
-    )  # fmt: skip
-    images, validation = (open_images(data, split, chosen) for split in ("train", "val"))
-    torch.manual_seed(seed)
-    network = resnet(depth, variant, width=width, stem=stem, num_classes=len(images.classes))  # type: ignore[arg-type]
-    average = train(network, images, validation, recipe, out, resume=resume, workers=workers, device=device)
-    save_file({name: value.contiguous().cpu() for name, value in average.items()}, out / "weights.safetensors")
-    run = {
-        "depth": depth, "variant": variant, "width": width, "stem": stem, "input_size": recipe.schedule[-1][0],
-        "classes": [label._asdict() for label in images.classes], "train_images": len(images),
-        "epochs": recipe.epochs, "recipe": asdict(replace(recipe)),
-    }  # fmt: skip
-    (out / "run.json").write_text(json.dumps(run, indent=1))
+    with plain_errors():
+        recipe = Recipe(
+            schedule=parse_schedule(schedule),
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            warmup_epochs=warmup_epochs,
+            label_smoothing=label_smoothing,
+            least_crop_area=least_crop_area,
+            mixup=mixup,
+            cutmix=cutmix,
+            ema_decay=ema_decay,
+            bf16=bf16,
+            seed=seed,
+        )
+        least_size = 16 if stem == "small" else 32  # below it the last place has nothing left to shrink
+        if min(recipe.schedule)[0] < least_size:
+            raise ValueError(f"schedule must have {least_size} pixels or more for the {stem} stem, got {schedule!r}")
+        chosen = None if classes is None else sorted(read_class_list(classes))
+        images, validation = (open_images(data, split, chosen) for split in ("train", "val"))
+        if images.classes != validation.classes:
+            raise ValueError(f"train and val must hold the same classes, {data} holds others in val")
+        processor = open_device(device)
+        torch.manual_seed(seed)
+        network = resnet(depth, variant, width=width, stem=stem, num_classes=len(images.classes))
+        run = {
+            "depth": depth,
+            "variant": variant,
+            "width": width,
+            "stem": stem,
+            "input_size": recipe.schedule[-1][0],
+            "classes": [label._asdict() for label in images.classes],
+            "train_images": len(images),
+            "val_images": len(validation),
+            "epochs": recipe.epochs,
+            "recipe": asdict(recipe),
+        }
+        _claim(out, run, resume)
+        average = train(network, images, validation, recipe, out, resume=resume, workers=workers, device=processor)
+        save_file({name: value.contiguous().cpu() for name, value in average.items()}, out / "weights.safetensors")
 
 
 if __name__ == "__main__":
