@@ -9,7 +9,6 @@ import base64
 import binascii
 import re
 import struct
-import zlib
 from abc import ABCMeta
 from dataclasses import dataclass
 from io import BytesIO
@@ -37,7 +36,17 @@ NOT_UPLOADED = "This photo was not uploaded to this page, and the page fetches n
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 # What a decoder raises for damaged content.
-BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error, zlib.error)
+BROKEN = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+)
 
 # How the beginning of a file tells its kind, for kinds that are not read: (pattern, kind).
 KINDS: tuple[tuple[bytes, str], ...] = (
@@ -46,13 +55,13 @@ KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"\x1aE\xdf\xa3|RIFF....AVI ", "a video"),
     (rb"%PDF-", "a PDF document"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document"),
-    (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL photo"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 photo"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL photo"),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 photo"),
     (rb"8BPS", "a Photoshop document"),
-    (rb"\0\0\1\0", "an icon"),
+    (rb"\x00\x00\x01\x00", "an icon"),
     (rb"PK\x03\x04", "a ZIP archive or an office document"),
-    (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>|<!--.*?-->|<!DOCTYPE[^>]*>|\s)*<svg[\s>]", "an SVG drawing"),
     (rb"(?i:\s*<(?:!doctype html|html))", "a web page"),
+    (rb"(?:\xef\xbb\xbf)?\s*<(?:svg[\s>]|[?!].*<svg[\s>])", "an SVG drawing"),
 )
 
 # Of files that are cut off or damaged before their header ends.
@@ -62,7 +71,7 @@ READ_KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"RIFF....WEBP", "WebP"),
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"GIF8", "GIF"),
-    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"II[*+]\x00|MM\x00[*+]", "TIFF"),
     (rb"BM", "BMP"),
 )
 
