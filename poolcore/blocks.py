@@ -25,7 +25,7 @@ class _ByBlocks(torch.autograd.Function):
         ctx.function, ctx.length, ctx.n_images = function, length, n_images  # type: ignore[attr-defined]
         ctx.save_for_backward(*tensors)
         images, parameters = tensors[:n_images], tensors[n_images:]
-        blocks = zip(*(image.split(length) for image in images), strict=True)
+        blocks = zip(*(torch.split(image, length) for image in images), strict=True)
         return torch.cat([function(*block, *parameters) for block in blocks])
 
     @staticmethod
@@ -34,7 +34,7 @@ class _ByBlocks(torch.autograd.Function):
         tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
         images, parameters = tensors[: ctx.n_images], tensors[ctx.n_images :]
         grads = [torch.zeros_like(tensor) if need else None for tensor, need in zip(tensors, needed, strict=True)]
-        for start, grad_block in zip(range(0, len(grad), ctx.length), grad.split(ctx.length), strict=True):
+        for start, grad_block in zip(range(0, len(grad), ctx.length), torch.split(grad, ctx.length), strict=True):
             rows = slice(start, start + ctx.length)
             block = [image[rows].detach() for image in images] + [parameter.detach() for parameter in parameters]
             wanted = [tensor.requires_grad_() for tensor, need in zip(block, needed, strict=True) if need]
@@ -47,9 +47,7 @@ class _ByBlocks(torch.autograd.Function):
         return None, None, None, *grads
 
 
-def by_blocks(
-    function: Callable[..., Tensor], images: Sequence[Tensor], parameters: Sequence[Tensor] = ()
-) -> Tensor:
+def by_blocks(function: Callable[..., Tensor], images: Sequence[Tensor], parameters: Sequence[Tensor] = ()) -> Tensor:
     """Return ``function(*images, *parameters)``, computed for a few images at a time.
 
     Args:

@@ -4,26 +4,28 @@ One step along an axis splits it into even and odd pixels and predicts one from 
 
     d = x_odd - P(x_even),    s = x_even + U(d)          undone by    x_even = s - U(d),    x_odd = d + P(x_even)
 
-which is exact for any P and U. Width first, then height on both halves, gives four bands at half the size: LL (coarse), LH
-(vertical detail), HL (horizontal detail), HH (diagonal detail). Pooling combines them.
+which is exact for any P and U. Width first, then height on both halves, gives four bands at half the size: LL
+(coarse), LH (vertical detail), HL (horizontal detail), HH (diagonal detail). Pooling combines them.
 
 P and U are either learned, tanh(scale * relu(conv(x) + bias) + shift), depthwise with K taps along the split axis and
 shared by both axes, or one of the fixed wavelets "haar" and "cdf53", which work on a photo without training. Where the
 paper leaves P and U open this is our choice: with depthwise convolutions the layer is a stencil per channel.
 
-For the whole family: dtype and memory format are kept, half precision is computed in fp32; an odd axis is
-extended by its last pixel and cropped again by the inverse; NaN spreads along its row and column as far as the filters reach.
+For the whole family: dtype and memory format are kept; half precision is computed in fp32, under autocast too; an odd
+axis is extended by its last pixel and cropped again by the inverse; NaN spreads along its row and column as far as the
+filters reach.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, NamedTuple, Protocol, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolcore.blocks import by_blocks
-from poolcore.window import check_input
+from poolcore.window import check_input, compute_dtype
 
 __all__ = ["Bands", "LiftDownPool2d", "LiftFilter", "LiftUpPool2d", "lift_down_pool2d", "lift_up_pool2d"]
 
@@ -55,19 +57,22 @@ def _pad(x: Tensor, axis: int, before: int, after: int, mode: PaddingMode) -> Te
     return F.pad(x, amounts, mode="replicate") if mode == "replicate" else F.pad(x, amounts)
 
 
-def _fixed(name: Fixed) -> tuple[Filter, Filter]:
-    """Return P and U of a wavelet: Haar, or CDF 5/3 with its ends replicated."""
-    if name == "haar":
-        return lambda x, axis: x, lambda x, axis: x / 2
+# Taps of P and of U, centred, the ends replicated.
+WAVELETS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "haar": ((1.0,), (0.5,)),
+    "cdf53": ((0.0, 0.5, 0.5), (0.25, 0.25, 0.0)),
+}
 
-    def predict(x: Tensor, axis: int) -> Tensor:
-        n = x.shape[axis]
-        return (x + _pad(x, axis, 0, 1, "replicate").narrow(axis, 1, n)) / 2
 
-    def update(x: Tensor, axis: int) -> Tensor:
-        return (x + _pad(x, axis, 1, 0, "replicate").narrow(axis, 0, x.shape[axis])) / 4
+def _fixed(taps: Sequence[float]) -> Filter:
+    """Return the linear filter with these taps."""
 
-    return predict, update
+    def apply(x: Tensor, axis: int) -> Tensor:
+        padded = _pad(x, axis, len(taps) // 2, len(taps) // 2, "replicate")
+        terms = [tap * padded.narrow(axis, k, x.shape[axis]) for k, tap in enumerate(taps) if tap]
+        return sum(terms[1:], terms[0])
+
+    return apply
 
 
 def _learned(parameters: Sequence[Tensor], padding_mode: PaddingMode) -> Filter:
@@ -75,14 +80,23 @@ def _learned(parameters: Sequence[Tensor], padding_mode: PaddingMode) -> Filter:
     channels, taps = weight.shape
 
     def apply(x: Tensor, axis: int) -> Tensor:
+        if x.shape[1] != channels:
+            raise ValueError(f"x must have {channels} channels, as many as LiftPool's filters, got {x.shape[1]}")
         kernel = weight.view(channels, 1, 1, taps) if axis == WIDTH else weight.view(channels, 1, taps, 1)
         padded = _pad(x, axis, taps // 2, taps // 2, padding_mode)
+        with _autocast_off(x.device.type):
+            conv = F.conv2d(padded, kernel.to(x.dtype), groups=channels)
         # The bias is added after the convolution: as a part of it, its gradient is ten times as slow on a CPU.
-        hidden = F.relu(F.conv2d(padded, kernel.to(x.dtype), groups=channels) + _per_channel(bias, x))
+        hidden = F.relu(conv + _per_channel(bias, x))
         z = hidden * _per_channel(scale, x) + _per_channel(shift, x)
         return 2 * torch.sigmoid(2 * z) - 1  # tanh(z), at a sixth of its time on a CPU
 
     return apply
+
+
+def _autocast_off(device_type: str) -> AbstractContextManager[object]:
+    available = torch.amp.autocast_mode.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def _per_channel(parameter: Tensor, x: Tensor) -> Tensor:
@@ -126,9 +140,14 @@ class LiftFilter(nn.Module):
         return f"{self.weight.shape[0]}, kernel_size={self.weight.shape[1]}, padding_mode={self.padding_mode}"
 
 
+def _halves(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return the even and the odd pixels of an axis."""
+    return (x[..., 0::2], x[..., 1::2]) if axis == WIDTH else (x[..., 0::2, :], x[..., 1::2, :])
+
+
 def _analyse(x: Tensor, axis: int, predict: Filter, update: Filter) -> tuple[Tensor, Tensor]:
     """Return (s, d) of an axis of even length."""
-    even, odd = x.unflatten(axis, (-1, 2)).unbind(axis)
+    even, odd = _halves(x, axis)
     d = odd - predict(even, axis)
     return even + update(d, axis), d
 
@@ -140,15 +159,15 @@ def _synthesise(s: Tensor, d: Tensor, axis: int, predict: Filter, update: Filter
     return stacked.flatten(stacked.dim() + axis - 1, stacked.dim() + axis)
 
 
-def _extend(x: Tensor) -> Tensor:
-    """Bring both axes to an even length by repeating the last row and column."""
+def _extended(x: Tensor) -> Tensor:
+    """Return an image in the dtype that LiftPool computes in, with axes of even length: the last pixel repeated."""
     h, w = x.shape[-2:]
+    x = x.to(compute_dtype(x.dtype))
     return F.pad(x, (0, w % 2, 0, h % 2), mode="replicate") if h % 2 or w % 2 else x
 
 
 def _bands(x: Tensor, predict: Filter, update: Filter) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x = _extend(x.to(torch.promote_types(x.dtype, torch.float32)))
-    s, d = _analyse(x, WIDTH, predict, update)
+    s, d = _analyse(_extended(x), WIDTH, predict, update)
     return *_analyse(s, HEIGHT, predict, update), *_analyse(d, HEIGHT, predict, update)
 
 
@@ -165,11 +184,20 @@ def _check_combine(combine: Combine | None) -> None:
 
 
 def _filters(filters: Fixed | tuple[Filter, Filter]) -> tuple[Filter, Filter]:
-    if isinstance(filters, str):
-        if filters not in ("haar", "cdf53"):
-            raise ValueError(f'filters must be "haar", "cdf53" or a pair (P, U), got {filters!r}')
-        return _fixed(filters)
+    if isinstance(filters, str) and filters in WAVELETS:
+        predict, update = WAVELETS[filters]
+        return _fixed(predict), _fixed(update)
+    if not isinstance(filters, tuple) or len(filters) != 2 or not all(callable(part) for part in filters):
+        raise ValueError(f'filters must be "haar", "cdf53" or a pair of callables (P, U), got {filters!r}')
     return filters
+
+
+@overload
+def lift_down_pool2d(x: Tensor, filters: Fixed | tuple[Filter, Filter] = "haar", *, combine: None = None) -> Bands: ...
+
+
+@overload
+def lift_down_pool2d(x: Tensor, filters: Fixed | tuple[Filter, Filter] = "haar", *, combine: Combine) -> Tensor: ...
 
 
 def lift_down_pool2d(
@@ -197,10 +225,11 @@ def lift_down_pool2d(
     check_input(x)
     predict, update = _filters(filters)
     bands = _bands(x if x.dim() == 4 else x[None], predict, update)
-    parts = [band.to(x.dtype) for band in (bands if combine is None else (_combine(bands, combine),))]
-    if x.dim() == 3:
-        parts = [part[0] for part in parts]
-    return parts[0] if combine else Bands(*parts, size=(x.shape[-2], x.shape[-1]))
+    if combine is not None:
+        y = _combine(bands, combine).to(x.dtype)
+        return y if x.dim() == 4 else y[0]
+    ll, lh, hl, hh = (band.to(x.dtype) if x.dim() == 4 else band[0].to(x.dtype) for band in bands)
+    return Bands(ll, lh, hl, hh, (x.shape[-2], x.shape[-1]))
 
 
 def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter] = "haar") -> Tensor:
@@ -226,7 +255,7 @@ def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter]
         check_input(part, name)
     if len({part.shape for part in parts}) != 1:
         raise ValueError(f"the four bands must have one shape, got {[tuple(part.shape) for part in parts]}")
-    dtype = torch.promote_types(parts[0].dtype, torch.float32)
+    dtype = compute_dtype(parts[0].dtype)
     ll, lh, hl, hh = (part.to(dtype) if part.dim() == 4 else part.to(dtype)[None] for part in parts)
     s = _synthesise(ll, lh, HEIGHT, predict, update)
     d = _synthesise(hl, hh, HEIGHT, predict, update)
@@ -260,34 +289,34 @@ class LiftDownPool2d(nn.Module):
     ) -> None:
         super().__init__()
         _check_combine(combine)
+        if filters not in ("learned", *WAVELETS):
+            raise ValueError(f'filters must be "learned", "haar" or "cdf53", got {filters!r}')
         self.combine = combine
         self.filter_name = filters
         if filters == "learned":
-            self.predict: Filter = LiftFilter(channels, kernel_size, padding_mode)
-            self.update: Filter = LiftFilter(channels, kernel_size, padding_mode)
-        else:
-            self.predict, self.update = _filters(filters)
+            self.predict = LiftFilter(channels, kernel_size, padding_mode)
+            self.update = LiftFilter(channels, kernel_size, padding_mode)
 
     @property
     def filters(self) -> tuple[Filter, Filter]:
         """P and U."""
-        return self.predict, self.update
+        return (self.predict, self.update) if self.filter_name == "learned" else _filters(self.filter_name)
 
     def bands(self, x: Tensor) -> Bands:
         """Return the four bands of ``x``, whatever ``combine`` says."""
-        bands = lift_down_pool2d(x, self.filters)
-        assert isinstance(bands, Bands)
-        return bands
+        return lift_down_pool2d(x, self.filters)
 
     def forward(self, x: Tensor) -> Bands | Tensor:
-        predict, update = self.predict, self.update
+        check_input(x)
+        if self.combine is None:
+            return self.bands(x)
         blocked = x.dim() == 4 and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if self.combine is None or not blocked or not isinstance(predict, LiftFilter):
-            return lift_down_pool2d(x, self.filters, combine=self.combine)
-        assert isinstance(update, LiftFilter)
-        return by_blocks(self._pool, (x,), (*predict.parts, *update.parts))
+        if self.filter_name == "learned" and blocked:
+            return by_blocks(self._pool, (x,), (*self.predict.parts, *self.update.parts))
+        return lift_down_pool2d(x, self.filters, combine=self.combine)
 
     def _pool(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        assert self.combine is not None
         mode = self.predict.padding_mode
         filters = _learned(parameters[:4], mode), _learned(parameters[4:], mode)
         return lift_down_pool2d(x, filters, combine=self.combine)
@@ -295,17 +324,16 @@ class LiftDownPool2d(nn.Module):
     def lift_losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (c_u, c_p), LiftPool's two regularisers, as mean squares over the three 1D steps.
 
-        c_u keeps s near the odd pixels, c_p keeps the detail d small (Zhao & Snoek 2021 by norms; means do not grow with
-        the batch).
+        c_u keeps s near the odd pixels, c_p keeps the detail d small (Zhao & Snoek 2021 by norms; means do not grow
+        with the batch).
         """
         check_input(x)
-        x = _extend(x if x.dim() == 4 else x[None])
+        x = _extended(x if x.dim() == 4 else x[None])
         s, d = _analyse(x, WIDTH, *self.filters)
         update_losses, predict_losses = [], []
         for source, axis in ((x, WIDTH), (s, HEIGHT), (d, HEIGHT)):
             coarse, detail = _analyse(source, axis, *self.filters)
-            odd = source.unflatten(axis, (-1, 2)).select(axis, 1)
-            update_losses.append((coarse - odd).square().mean())
+            update_losses.append((coarse - _halves(source, axis)[1]).square().mean())
             predict_losses.append(detail.square().mean())
         return torch.stack(update_losses).mean(), torch.stack(predict_losses).mean()
 

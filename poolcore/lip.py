@@ -1,8 +1,8 @@
-"""Local Importance-based Pooling, LIP: a mean weighted by the softmax of learned logits (Gao et al. 2019, arXiv 1908.04156).
+"""Local Importance-based Pooling, LIP: a mean weighted by the softmax of learned logits.
 
-See `poolcore.weighted` for what holds of the whole family. The logit modules end in the gate ``12 * sigmoid``, so a
-pixel weighs at most e^12 times as much as its neighbour, and begin with a last convolution of zeros, so that an
-untrained layer is average pooling.
+Gao et al. 2019, arXiv 1908.04156. See `poolcore.weighted` for what holds of the whole family. The logit modules end in
+the gate ``12 * sigmoid``, so a pixel weighs at most e^12 times as much as its neighbour, and begin with a last
+convolution of zeros, so that an untrained layer is average pooling.
 """
 
 from typing import Literal
@@ -75,7 +75,7 @@ class _InstanceNorm2d(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2] * x.shape[-1] == 1:
-            raise ValueError("LIP's logits need a map of more than one pixel, got 1 x 1 (instance norm has no variance)")
+            raise ValueError("LIP's logits need a map of more than one pixel (one has no variance), got 1 x 1")
         return super().forward(x)
 
 

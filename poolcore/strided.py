@@ -19,7 +19,8 @@ def strided_pool2d(x: Tensor, stride: IntOrPair) -> Tensor:
     """
     window = make_window(stride)
     check_input(x)
-    return x[..., :: window.stride[0], :: window.stride[1]]
+    # A copy, so that no later in-place operation writes into x.
+    return x[..., :: window.stride[0], :: window.stride[1]].clone()
 
 
 class StridedPool2d(nn.Module):

@@ -6,27 +6,26 @@ With logit 0 this is average pooling, with the input itself SoftPool (Stergiou e
 with a learned map G(x) LIP (Gao et al. 2019, arXiv 1908.04156), and with a large multiple of the input max pooling.
 
 For the whole family: every sample and channel has its own weights; dtype and memory format of the input are kept;
-fp16 and bf16 are computed in fp32 and rounded once; the result is deterministic; inputs are never written to. A logit of
--inf is weight 0, a window of only -inf gives NaN; any other non-finite logit gives NaN in the windows that read it and
-nowhere else.
+fp16 and bf16 are computed in fp32 and rounded once; the result is deterministic; inputs are never written to. A logit
+of -inf is weight 0, a window of only -inf gives NaN; any other non-finite logit gives NaN in the windows that read it
+and nowhere else.
 """
+
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from poolcore.blocks import by_blocks
-from poolcore.window import Window
+from poolcore.window import Window, compute_dtype
 
-__all__ = ["weighted_pool2d", "weighted_pool2d_reference", "weighted_share"]
+__all__ = ["sum_weights", "weighted_pool2d", "weighted_pool2d_reference", "weighted_share"]
 
-# Logits within [-_BOUND, _BOUND] need no shift: exp stays within [1e-13, 1e13], far from either end of fp32,
-# so that even the lightest of a window's pixels keeps its full relative precision.
-_BOUND = 30.0
-
-
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+# Within these bounds logits need no shift: exp stays within [1e-13, 1e13], far from either end of fp32, so that even
+# the lightest of a window's pixels keeps its full relative precision, and no product with a pixel overflows.
+_LOGIT_BOUND = 30.0
+_PIXEL_BOUND = 1e20
 
 
 def _weights(logit: Tensor, window: Window) -> list[Tensor]:
@@ -46,11 +45,12 @@ def weighted_pool2d_reference(x: Tensor, logit: Tensor, window: Window) -> Tenso
     The window's own maximum is subtracted from its logits, so that no exponential overflows and a window whose
     logits lie far below all others keeps its weights.
     """
-    dtype = _compute_dtype(x.dtype)
+    dtype = compute_dtype(x.dtype)
     size = x.shape[-2:]
     padded = F.pad(x.to(dtype), window.margins(size))
     weights = _weights(logit.to(dtype), window)
-    return sum(w * padded[cell] for w, cell in zip(weights, window.cells(size), strict=True)).to(x.dtype)
+    terms = [padded[cell] * weight for weight, cell in zip(weights, window.cells(size), strict=True)]
+    return sum(terms[1:], terms[0]).to(x.dtype)
 
 
 def _sum_pool(x: Tensor, window: Window) -> Tensor:
@@ -59,14 +59,23 @@ def _sum_pool(x: Tensor, window: Window) -> Tensor:
 
 def _weighted_pool2d_bounded(x: Tensor, logit: Tensor, window: Window) -> Tensor:
     """Return the same mean as two native sum poolings, sum(exp(l) x) / sum(exp(l)); for bounded logits only."""
-    dtype = _compute_dtype(x.dtype)
+    dtype = compute_dtype(x.dtype)
     weight = torch.exp(logit.to(dtype))
-    return (_sum_pool(weight * x.to(dtype), window) / _sum_pool(weight, window)).to(x.dtype)
+    return (_sum_pool(x.to(dtype) * weight, window) / _sum_pool(weight, window)).to(x.dtype)
 
 
-def _is_bounded(logit: Tensor) -> bool:
-    low, high = torch.aminmax(logit.detach())
-    return bool(low >= -_BOUND) and bool(high <= _BOUND)  # False for NaN
+def _is_within(x: Tensor, bound: float) -> bool:
+    low, high = torch.aminmax(x.detach())
+    return bool(low >= -bound) and bool(high <= bound)  # False for NaN
+
+
+def _by_route(x: Tensor, logit: Tensor, window: Window) -> Tensor:
+    if _is_within(logit, _LOGIT_BOUND) and (x is logit or _is_within(x, _PIXEL_BOUND)):
+        return _weighted_pool2d_bounded(x, logit, window)
+    if len(x) > 1:
+        # Each image takes its own route, so that its result does not depend on its batch.
+        return torch.cat([_by_route(x[i : i + 1], logit[i : i + 1], window) for i in range(len(x))])
+    return weighted_pool2d_reference(x, logit, window)
 
 
 def weighted_pool2d(x: Tensor, logit: Tensor, window: Window) -> Tensor:
@@ -82,21 +91,33 @@ def weighted_pool2d(x: Tensor, logit: Tensor, window: Window) -> Tensor:
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
         return weighted_pool2d_reference(x, logit, window)
 
-    def route(x: Tensor, logit: Tensor) -> Tensor:
-        pool = _weighted_pool2d_bounded if _is_bounded(logit) else weighted_pool2d_reference
-        return pool(x, logit, window)
-
     if logit is x:
-        return by_blocks(lambda x: route(x, x), (x,))
-    return by_blocks(route, (x, logit))
+        return by_blocks(lambda x: _by_route(x, x, window), (x,))
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # Instance norm returns its result in the other format, and mixed formats take twice the time.
+        logit = logit.contiguous(memory_format=torch.channels_last)
+    return by_blocks(lambda x, logit: _by_route(x, logit, window), (x, logit))
+
+
+def sum_weights(weights: Iterable[Tensor], window: Window, size: Sequence[int]) -> Tensor:
+    """Return S, (N, C, H, W): of each input pixel, the sum of its weights over all outputs that read it.
+
+    Args:
+        weights: for each of the window's cells in row-major order, its weights, (N, C, H_out, W_out).
+        window: that they belong to.
+        size: (H, W) of the input.
+    """
+    left, right, top, bottom = window.margins(size)
+    height, width = size
+    total: Tensor | None = None
+    for weight, cell in zip(weights, window.cells(size), strict=True):
+        if total is None:
+            total = weight.new_zeros((*weight.shape[:2], top + height + bottom, left + width + right))
+        total[cell] += weight
+    assert total is not None
+    return total[..., top : top + height, left : left + width]
 
 
 def weighted_share(logit: Tensor, window: Window) -> Tensor:
     """Return S, the sum of each input pixel's weights over all outputs, (N, C, H, W) in fp32 (fp64 for fp64)."""
-    dtype = _compute_dtype(logit.dtype)
-    n, c, *size = logit.shape
-    left, right, top, bottom = window.margins(size)
-    total = logit.new_zeros((n, c, size[0] + top + bottom, size[1] + left + right), dtype=dtype)
-    for weight, cell in zip(_weights(logit.to(dtype), window), window.cells(size), strict=True):
-        total[cell] += weight
-    return total[..., top : top + size[0], left : left + size[1]]
+    return sum_weights(_weights(logit.to(compute_dtype(logit.dtype)), window), window, logit.shape[-2:])

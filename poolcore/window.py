@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["IntOrPair", "Window", "make_window"]
+__all__ = ["IntOrPair", "Window", "check_input", "compute_dtype", "make_window"]
 
 IntOrPair = int | tuple[int, int]
 Index = tuple[slice, ...]
@@ -80,19 +80,23 @@ class Window(NamedTuple):
                     slice(j, j + (w_out - 1) * sw + 1, sw),
                 )
 
-    def coverage(self, size: Sequence[int]) -> Tensor:
-        """Return A, (H, W) in float64: what each input pixel counts in average pooling over valid pixels, summed over outputs.
+    def coverage(self, size: Sequence[int], outputs: Sequence[int] | None = None) -> Tensor:
+        """Return A, (H, W) in float64: each input pixel's weights in average pooling, summed over the outputs.
 
-        The outer product of the two axes' sums of ``1 / n_valid``; 0 where no window reads.
+        The average is taken over valid pixels, so A is the outer product of the two axes' sums of ``1 / n_valid``; it
+        is 0 where no window reads.
+
+        Args:
+            size: (H, W) of the input.
+            outputs: (H_out, W_out) where another window decides how many there are; None takes `output_size`.
         """
         axes = []
-        for n, o, k, s, p in zip(size, self.output_size(size), self.kernel_size, self.stride, self.padding, strict=True):
-            axis = torch.zeros(n, dtype=torch.float64)
-            for a in range(o):
-                valid = slice(max(a * s - p, 0), min(a * s - p + k, n))
-                if valid.stop > valid.start:
-                    axis[valid] += 1 / (valid.stop - valid.start)
-            axes.append(axis)
+        outputs = self.output_size(size) if outputs is None else outputs
+        for n, o, k, s, p in zip(size, outputs, self.kernel_size, self.stride, self.padding, strict=True):
+            start = torch.arange(o)[:, None] * s - p
+            pixel = torch.arange(n)
+            reads = ((pixel >= start) & (pixel < start + k)).to(torch.float64)  # (o, n)
+            axes.append((reads / reads.sum(1, keepdim=True)).sum(0))
         return torch.outer(axes[0], axes[1])
 
 
@@ -143,3 +147,8 @@ def check_input(x: Tensor, name: str = "x") -> None:
         raise TypeError(f"{name} must have a floating-point dtype, got {x.dtype}")
     if x.dim() not in (3, 4):
         raise ValueError(f"{name} must have shape (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which a tensor of ``dtype`` is pooled: fp64 for fp64, else fp32."""
+    return torch.promote_types(dtype, torch.float32)
