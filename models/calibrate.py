@@ -4,9 +4,9 @@ Two numbers of the card are chosen here, both on one half of the validation imag
 
 * the temperature, at which the right class is most likely (Guo et al. 2017, arXiv 1706.04599);
 * the threshold, below which the largest probability means "probably none of the things I know" (Hendrycks & Gimpel
-  2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on. The
-  threshold is the one at which the share of known photos kept and the share of unknown photos rejected have the
-  largest sum.
+  2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on. At
+  the threshold as large a share of unknown photos is rejected as of known photos is kept. (Largest logit, energy,
+  entropy and the margin of the best two guesses told known from unknown no better on the networks of models/weights.)
 
 How well the threshold does is then measured on the other half: other images of the known classes, and other unknown
 classes.
@@ -61,14 +61,14 @@ def best_probability(logits: Tensor, temperature: float) -> Tensor:
 
 
 def choose_threshold(known: Tensor, unknown: Tensor) -> float:
-    """Return the value at which most of ``known``, (N,), is at least it and most of ``unknown``, (M,), below it.
+    """Return the value that rejects as large a share of ``unknown``, (M,), as it keeps of ``known``, (N,).
 
-    Both shares count the same, however many images there are of either kind.
+    Kept is what is at least the threshold, rejected what lies below it.
     """
     candidates = torch.unique(torch.cat((known, unknown)).mul(10**DIGITS).round()) / 10**DIGITS
     kept = (known >= candidates[:, None]).double().mean(dim=1)
     rejected = (unknown < candidates[:, None]).double().mean(dim=1)
-    return float(candidates[(kept + rejected).argmax()])
+    return float(candidates[(kept - rejected).abs().argmin()])
 
 
 def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_classes: int) -> Rejection:

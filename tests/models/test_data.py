@@ -1,0 +1,156 @@
+"""Images and labels as they come from arrays, folders and files, and what training draws from them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.data import (
+    ClassLabel,
+    LabelledImages,
+    ShuffledIndices,
+    normalise,
+    open_images,
+    read_class_list,
+    read_image,
+    square,
+)
+
+from .conftest import WNIDS
+
+
+def _items(images):
+    return [(image.numpy().copy(), label) for image, label in (images[index] for index in range(len(images)))]
+
+
+def test_arrays_and_folders_give_the_same_images(arrays, tmp_path):
+    pixels, labels = np.load(arrays / "val_images.npy"), np.load(arrays / "val_labels.npy")
+    folder = tmp_path / "folder"
+    for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        path = folder / "val" / WNIDS[label] / f"{index:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    (folder / "classes.tsv").write_text((arrays / "classes.tsv").read_text())
+    for chosen in (None, [WNIDS[3], WNIDS[1]]):
+        from_arrays, from_folder = (open_images(place, "val", chosen) for place in (arrays, folder))
+        assert from_arrays.classes == from_folder.classes
+        for (a, label_a), (b, label_b) in zip(_items(from_arrays), _items(from_folder), strict=True):
+            assert label_a == label_b
+            assert np.array_equal(a, b)
+
+
+def test_chosen_classes_are_labelled_in_the_order_they_are_named(arrays):
+    images = open_images(arrays, "train", [WNIDS[2], WNIDS[0]])
+    assert images.classes == (ClassLabel(WNIDS[2], "blue"), ClassLabel(WNIDS[0], "red, red thing"))
+    assert len(images) == 32
+    for image, label in (images[index] for index in range(len(images))):
+        assert image.float().mean((1, 2)).argmax() == (2 if label == 0 else 0)  # blue is 0, red is 1
+
+
+def test_a_label_is_the_rank_of_its_wnid_even_if_the_list_is_in_another_order(arrays):
+    lines = (arrays / "classes.tsv").read_text().splitlines(keepends=True)
+    (arrays / "classes.tsv").write_text("".join(reversed(lines)))
+    assert [label.wnid for label in open_images(arrays, "val").classes] == WNIDS[:4]
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (["n99999999"], r"classes must be among the 4 of the data, got \['n99999999'\]"),
+        ([WNIDS[0], WNIDS[0]], "classes must be named once each, got 2 names of 1 classes"),
+    ],
+)
+def test_wrong_classes_are_told(arrays, classes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        open_images(arrays, "val", classes)
+
+
+def test_a_folder_without_the_split_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must hold val_images.npy or a folder val/, it holds neither"):
+        open_images(tmp_path, "val")
+
+
+def test_arrays_of_another_form_are_told(arrays):
+    np.save(arrays / "val_images.npy", np.zeros((32, 3, 16, 16), np.float32))
+    with pytest.raises(ValueError, match=r"must hold uint8 of shape \(N, S, S, 3\), it holds float32"):
+        open_images(arrays, "val")
+
+
+def test_a_class_list_is_a_line_of_names_or_a_file(tmp_path):
+    many = [f"n{index:08d}" for index in range(40)]  # longer than any file's name may be
+    assert read_class_list(",".join(many)) == many
+    (tmp_path / "list.txt").write_text("n00000003\ttabby, tabby cat\n\nn00000001\tlion\n")
+    assert read_class_list(str(tmp_path / "list.txt")) == ["n00000003", "n00000001"]
+    with pytest.raises(ValueError, match="classes must be WNIDs with commas between or a file"):
+        read_class_list("absent.txt")
+
+
+def test_square_takes_the_middle_eight_ninths_of_the_short_side():
+    image = torch.arange(18 * 60).reshape(1, 18, 60).remainder(251).to(torch.uint8).repeat(3, 1, 1)
+    middle = image[:, 1:17, 22:38]
+    assert torch.equal(square(image, 16), middle)
+    assert torch.equal(square(image.mT.contiguous(), 16), middle.mT)
+    as_read = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # the layout that files and arrays come in
+    assert torch.equal(square(as_read, 16), middle)
+    large = torch.full((3, 180, 540), 10, dtype=torch.uint8)
+    large[:, 10:170, 190:350] = 200
+    assert square(large, 16)[:, 1:-1, 1:-1].min() == 200  # nothing of the rim, but where the filter reaches over the edge
+    large[:, 30:150, 210:330] = 10
+    assert square(large, 16)[:, 0, :].float().mean() > 150  # and no less than that
+
+
+def test_normalise_takes_out_imagenets_mean_and_deviation():
+    x = normalise(torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1))
+    expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    assert x.flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_picture_is_read_upright_and_in_rgb(tmp_path):
+    picture = Image.new("RGB", (4, 2), "white")
+    picture.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    picture.save(tmp_path / "turned.png", exif=exif)
+    read = read_image(tmp_path / "turned.png")
+    assert read.size == (2, 4)
+    assert read.getpixel((1, 0)) == (255, 0, 0)
+    picture.convert("P").save(tmp_path / "palette.png")
+    assert read_image(tmp_path / "palette.png").mode == "RGB"
+
+
+def test_files_that_are_no_pictures_are_told(tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"text.jpg is not a picture that can be read"):
+        read_image(tmp_path / "text.jpg")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut.jpg is a damaged picture"):
+        read_image(tmp_path / "cut.jpg")
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "absent.jpg")
+
+
+def test_augmentation_is_drawn_from_seed_epoch_and_index_alone(arrays):
+    images = open_images(arrays, "train")
+    first, second = (LabelledImages(images, 12, augment=True, seed=5) for _ in range(2))
+    torch.manual_seed(1)
+    ahead = [first[2, index][0] for index in range(8)]
+    torch.manual_seed(2)
+    back = [second[2, index][0] for index in reversed(range(8))]
+    assert all(torch.equal(a, b) for a, b in zip(ahead, reversed(back), strict=True))
+    assert all(image.shape == (3, 12, 12) for image in ahead)
+    other_epoch = [first[3, index][0] for index in range(8)]
+    other_seed = [LabelledImages(images, 12, augment=True, seed=6)[2, index][0] for index in range(8)]
+    for others in (other_epoch, other_seed):
+        assert not any(torch.equal(a, b) for a, b in zip(ahead, others, strict=True))
+
+
+def test_an_epochs_order_is_a_permutation_that_can_begin_anywhere():
+    whole = list(ShuffledIndices(50, seed=1, epoch=3))
+    assert sorted(index for _, index in whole) == list(range(50))
+    assert {epoch for epoch, _ in whole} == {3}
+    rest = ShuffledIndices(50, seed=1, epoch=3, done=20)
+    assert list(rest) == whole[20:]
+    assert len(rest) == 30
+    assert [i for _, i in ShuffledIndices(50, seed=1, epoch=4)] != [i for _, i in whole]
