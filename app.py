@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +10,6 @@ from ui.serve import serve
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-# Gradio reads these when it is imported. Uploads lie in a folder of this process alone.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"poolscope-{os.getpid()}"))
 
 
 def main(
@@ -37,12 +32,16 @@ def main(
 
         return build_page(networks or [], device)
 
-    typer.echo(f"PoolScope: http://{host}:{port}")
-    try:
-        serve(build, host, port)
-    except (ValueError, OSError) as error:
-        typer.echo(f"PoolScope cannot start: {error}", err=True)
-        raise typer.Exit(2) from error
+    with tempfile.TemporaryDirectory(prefix="poolscope-") as folder:
+        # Gradio reads these when it is imported. Uploads lie in a folder of this process alone, and end with it.
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        typer.echo(f"PoolScope: http://{host}:{port}")
+        try:
+            serve(build, host, port)
+        except (ValueError, OSError) as error:
+            typer.echo(f"PoolScope cannot start: {error}", err=True)
+            raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

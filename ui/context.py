@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from models.zoo import Loaded
-from ui.photo import PhotoInput
+from ui.photo import Photo, PhotoInput
 from ui.visit import Visits
 
 __all__ = ["Context"]
@@ -26,6 +26,8 @@ class Context:
     """The networks in the page's order, in eval mode."""
     photo: PhotoInput
     """The photo that the visitor chose. Its ``change`` event covers upload, webcam, clipboard, examples and clearing."""
+    opening: Photo
+    """The example with which the page opens; each tab shows it finished."""
     visits: Visits
     """What each visitor's last photo left behind, for drawing another place without another forward pass."""
     machine: Lock

@@ -1,9 +1,11 @@
 """Put header, photo, examples and tabs together, and mount them as a web application."""
 
+import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import fastapi
 import gradio as gr
@@ -12,18 +14,15 @@ import torch
 from models import zoo
 from ui import compare, models, speed, subbands
 from ui.context import Context
-from ui.examples import list_examples
-from ui.photo import PhotoInput
+from ui.examples import CHOOSE, draw_strip, list_examples
+from ui.photo import PhotoInput, read_photo
 from ui.visit import Visits
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["build_blocks", "build_page", "load_networks"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 UPLOAD_LIMIT = "20mb"
-LONGEST_KEPT_S = 3600
+LONGEST_KEPT_S, TIDIED_EVERY_S = 3600, 300
 
 HEADER = """
 <header class="ps-header">
@@ -35,7 +34,7 @@ HEADER = """
 PRIVACY = """<p class="ps-note">Your photo stays on this server for at most an hour and is seen by nobody else.</p>"""
 
 
-def load_networks(wanted: "Sequence[str]", device: str) -> tuple[zoo.Loaded, ...]:
+def load_networks(wanted: Sequence[str], device: str) -> tuple[zoo.Loaded, ...]:
     """Load the networks that are wanted, by name or variant, in the page's order; all if none is named.
 
     Raises:
@@ -50,36 +49,68 @@ def load_networks(wanted: "Sequence[str]", device: str) -> tuple[zoo.Loaded, ...
     return tuple(zoo.load(name, device=device) for name in names if name in chosen)
 
 
-def build_blocks(networks: tuple[zoo.Loaded, ...]) -> gr.Blocks:
-    """Return the page's Blocks for these networks, with the opening example finished."""
+def build_blocks(networks: tuple[zoo.Loaded, ...], visits: Visits) -> gr.Blocks:
+    """Return the page for these networks, with the opening example finished."""
     examples = list_examples()
-    with gr.Blocks(title="PoolScope", analytics_enabled=False, delete_cache=(600, LONGEST_KEPT_S)) as blocks:
-        gr.HTML(HEADER)
-        with gr.Row(elem_id="ps-main"):
-            with gr.Column(elem_id="ps-side", scale=0, min_width=280):
-                photo = PhotoInput(value=examples[0].path, label="Photo", elem_id="photo", height=220)
-                gr.HTML(PRIVACY)
-            with gr.Column(elem_id="ps-tabs"):
-                context = Context(networks, photo, Visits(longest_s=LONGEST_KEPT_S), Lock())
+    known = {label.wnid for label in networks[0].classes}
+
+    def choose(event: gr.EventData) -> str:
+        if not isinstance(event.index, int) or not 0 <= event.index < len(examples):
+            raise gr.Error(f"There are {len(examples)} examples.", title="Photo", print_exception=False)
+        return str(examples[event.index].path)
+
+    def leave(request: gr.Request) -> None:
+        visits.forget(request.session_hash or "")
+
+    with gr.Blocks(title="PoolScope", analytics_enabled=False, delete_cache=(TIDIED_EVERY_S, LONGEST_KEPT_S)) as blocks:
+        gr.HTML(HEADER, apply_default_css=False)
+        with gr.Row(elem_id="main"):
+            with gr.Column(elem_id="side", scale=0, min_width=260):
+                photo = PhotoInput(examples[0].path, label="Your photo", elem_id="photo", height=210)
+                strip = gr.HTML(
+                    draw_strip(examples, known), js_on_load=CHOOSE, elem_id="examples", apply_default_css=False
+                )
+                gr.HTML(PRIVACY, apply_default_css=False)
+            with gr.Column(elem_id="tabs"):
+                context = Context(networks, photo, read_photo(examples[0].path), visits, Lock())
                 for name, tab in (("Compare", compare), ("Sub-bands", subbands), ("Speed", speed), ("Models", models)):
                     with gr.Tab(name, elem_id=f"tab-{name.lower()}"):
                         tab.build(context)
-        blocks.unload(context.visits.forget)
+        strip.click(choose, None, [photo], api_name="choose", api_visibility="private", queue=False)
+        blocks.unload(leave)
     return blocks
 
 
-def build_page(wanted: "Sequence[str]", device: str) -> fastapi.FastAPI:
+@contextlib.asynccontextmanager
+async def tidying(visits: Visits) -> AsyncIterator[None]:
+    """Let go of old visits every now and then, whether or not anybody comes."""
+
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(TIDIED_EVERY_S)
+            visits.tidy()
+
+    task = asyncio.create_task(tidy())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def build_page(wanted: Sequence[str], device: str) -> fastapi.FastAPI:
     """Load the networks and return the page as an application.
 
     Raises:
         ValueError: see `load_networks`.
     """
-    torch.set_num_threads(os.cpu_count() or 1)
-    blocks = build_blocks(load_networks(wanted, device))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    visits = Visits(longest_s=LONGEST_KEPT_S)
+    blocks = build_blocks(load_networks(wanted, device), visits)
     blocks.queue(max_size=30, default_concurrency_limit=2)
     # Gradio checks that a photo's path is an upload only where this is set; launch() sets it, mounting does not.
     blocks.has_launched = True
-    page = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    page = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: tidying(visits))
     return gr.mount_gradio_app(
         page,
         blocks,

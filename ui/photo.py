@@ -286,7 +286,7 @@ class PhotoInput(gr.Image, metaclass=_WithoutStub):
 
     def example_payload(self) -> dict[str, Any]:
         """Return an example of what the API takes."""
-        return {"path": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+        return {"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
 
     def example_value(self) -> str:
         """Return an example of a value."""

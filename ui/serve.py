@@ -57,7 +57,7 @@ class Door:
     """
 
     def __init__(self, build: Callable[[], "FastAPI"], on_failure: Callable[[], None]) -> None:
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._build, self._on_failure = build, on_failure
         self._page: FastAPI | None = None
         self._closing = asyncio.Event()
@@ -86,23 +86,24 @@ class Door:
         """Start opening the page when the server starts; close it when the server ends."""
         await receive()  # lifespan.startup
         opening = asyncio.create_task(self._open())
+        opening.add_done_callback(self._note_failure)
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         self._closing.set()
-        await opening
+        await asyncio.wait({opening})
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _open(self) -> None:
-        try:
-            page = await asyncio.to_thread(self._build)
-        except (ValueError, OSError) as failure:  # weights that are missing, unknown or broken
-            self.failure = failure
-            self._on_failure()
-            return
+        page = await asyncio.to_thread(self._build)
         async with page.router.lifespan_context(page):
             self._page = page
             await self._closing.wait()
             self._page = None
+
+    def _note_failure(self, opening: "asyncio.Task[None]") -> None:
+        self.failure = opening.exception()
+        if self.failure is not None:
+            self._on_failure()
 
 
 def _with_headers(path: str, send: "Send") -> "Send":
@@ -129,19 +130,17 @@ def serve(build: Callable[[], "FastAPI"], host: str, port: int) -> None:
 
     Raises:
         OSError: if nothing can listen at ``host`` and ``port``.
-        ValueError, OSError: what ``build`` raised; the server has ended then.
+        Exception: whatever ``build`` raised; the server has ended then.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
-    config = uvicorn.Config(
-        app=lambda *message: door(*message), log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none"
-    )
-    server = uvicorn.Server(config)
 
     def end() -> None:
         server.should_exit = True
 
-    door = Door(build, end)
+    door = Door(build, on_failure=end)
+    config = uvicorn.Config(door, log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none")
+    server = uvicorn.Server(config)
     server.run(sockets=[listener])
     if door.failure is not None:
         raise door.failure

@@ -1,7 +1,7 @@
 """What one visitor's last photo left behind, kept so that another place or view needs no forward pass.
 
-A visit holds numbers already reduced to small maps, never tensors of a network: some hundred kB. `Visits` is bounded in
-number, bytes and age, and whatever it no longer holds is simply gone. A visit has a key that nobody can guess, and belongs
+A visit holds a small picture of the photo and small maps, never a network's tensors for long: less than a megabyte. `Visits`
+is bounded in number, bytes and age, and what it no longer holds is gone. A visit has a key that nobody can guess and belongs
 to the session that made it: the one without the other opens nothing.
 """
 
@@ -13,51 +13,97 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from ui.look import Look
+from ui.pictures import Framed
 
 __all__ = ["Visit", "Visits"]
 
 
 @dataclass
 class Visit:
-    """One photo, drawn once, and what the networks that have answered so far made of it.
+    """One photo, and what the networks that have answered so far made of it.
 
     Attributes:
-        session: who made it; "" for the opening example, which belongs to everybody.
-        key: opens it, for that session.
+        key: opens it, for the session that made it.
+        place, view: what its cards show.
+        looks: by variant, in the order of the answers.
     """
 
-    session: str
     key: str
-    classes: int
+    framed: Framed
+    place: str
+    view: str
     looks: dict[str, Look] = field(default_factory=dict)
-    made_at: float = 0.0
+    made_at: float = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its maps."""
-        return sum(look.nbytes for look in self.looks.values())
+        """Bytes of its picture and its maps."""
+        width, height = self.framed.image.size
+        return 3 * width * height + sum(look.nbytes for look in list(self.looks.values()))
 
 
 class Visits:
-    """The visits of all sessions, at most one a session, the least recently used going first.
+    """Every session's last visit; the least recently used goes first.
 
     Args:
         most: visits kept.
-        most_bytes: bytes of maps kept.
-        longest_s: age in seconds after which a visit is gone, used or not.
+        most_bytes: bytes kept, in all.
+        longest_s: age in seconds at which a visit is gone, used or not.
         clock: gives the time in seconds.
     """
 
     def __init__(
         self,
-        most: int = 200,
-        most_bytes: int = 200_000_000,
+        most: int = 100,
+        most_bytes: int = 100_000_000,
         longest_s: float = 3600,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most, self._most_bytes, self._longest_s, self._clock = most, most_bytes, longest_s, clock
-        self._visits: OrderedDict[str, Visit] = OrderedDict()  # session -> its visit, least recently used first
+        self._visits: OrderedDict[str, Visit] = OrderedDict()  # by session, least recently used first
         self._lock = Lock()
+
+    def open(self, session: str, framed: Framed, place: str, view: str) -> Visit:
+        """Return a new visit of a session, in place of its last one."""
+        visit = Visit(secrets.token_urlsafe(16), framed, place, view, made_at=self._clock())
+        with self._lock:
+            self._visits[session] = visit
+            self._visits.move_to_end(session)
+        self.tidy()
+        return visit
+
+    def get(self, session: str, key: str) -> Visit | None:
+        """Return the session's visit if it is still kept and this is its key, else None."""
+        self.tidy()
+        with self._lock:
+            visit = self._visits.get(session)
+            if visit is None or not secrets.compare_digest(visit.key.encode(), key.encode()):
+                return None
+            self._visits.move_to_end(session)
+            return visit
+
+    def is_last(self, session: str, visit: Visit) -> bool:
+        """Whether the session has neither gone nor begun another visit since."""
+        return self._visits.get(session) is visit
+
+    def forget(self, session: str) -> None:
+        """Let go of a session's visit, if there is one."""
+        with self._lock:
+            self._visits.pop(session, None)
+
+    def tidy(self) -> None:
+        """Let go of what is too old, then of the least recently used until the rest is within bounds."""
+        with self._lock:
+            oldest = self._clock() - self._longest_s
+            for session in [session for session, visit in self._visits.items() if visit.made_at <= oldest]:
+                del self._visits[session]
+            while self._visits and (len(self._visits) > self._most or self.nbytes > self._most_bytes):
+                self._visits.popitem(last=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all visits."""
+        return sum(visit.nbytes for visit in self._visits.values())
 
     def __len__(self) -> int:
         return len(self._visits)

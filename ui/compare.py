@@ -1,0 +1,218 @@
+"""The Compare tab: the networks look at one photo; what each says, which pixels each keeps, how long each takes.
+
+A new photo is looked at by one network after the other, and each card is sent when it is finished. Another place or view is
+drawn from what is kept of the visit, without a forward pass. The opacity is the browser's affair alone.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import gradio as gr
+from PIL import Image
+
+from models.zoo import Loaded
+from ui.cards import draw_card, draw_legend, draw_note, draw_photo, draw_verdict, draw_waiting_card
+from ui.context import Context
+from ui.look import PLACES, Look, look
+from ui.photo import Photo
+from ui.pictures import data_url, frame, png
+from ui.takeaway import draw_row, numbers
+from ui.visit import Visit
+from ui.words import PLACE_NAMES, VIEWS
+
+__all__ = ["build"]
+
+Update: TypeAlias = str | dict[str, object]
+
+OPENING = ""
+"""The key of the example with which the page opens: it is everybody's."""
+FIRST_PLACE, FIRST_VIEW = "stage2", "share"
+NO_LONGER = "This photo's results are no longer kept: run it again."
+NO_PHOTO = "Upload a photo or choose an example."
+
+SET_OPACITY = "opacity => { document.documentElement.style.setProperty('--ps-opacity', opacity / 100); return []; }"
+SAVE = """address => {
+  const link = document.createElement('a');
+  link.download = 'NAME';
+  link.href = address;
+  link.click();
+  return [];
+}"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """What the tab's events do, from plain values to plain values."""
+
+    context: Context
+    opening: Visit
+
+    @property
+    def networks(self) -> tuple[Loaded, ...]:
+        """The networks in the order of the cards."""
+        return self.context.networks
+
+    def run(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
+        """Yield the visit's key, the photo's style, the verdict and the cards: at first waiting, then one by one.
+
+        Ends early when the visitor has gone or has begun another run.
+        """
+        visits, session = self.context.visits, _session(request)
+        waiting = tuple(draw_waiting_card(loaded) for loaded in self.networks)
+        if photo is None:
+            visits.forget(session)
+            yield OPENING, "", f'<p class="ps-verdict">{NO_PHOTO}</p>', *waiting
+            return
+        visit = visits.open(session, frame(photo.image), place, view)
+        yield visit.key, draw_photo(visit.framed), draw_verdict([], self.networks), *waiting
+        for index, (loaded, seen) in enumerate(self._looks(photo)):
+            if not visits.is_last(session, visit):
+                return
+            visit.looks[seen.variant] = seen
+            cards: list[Update] = [gr.skip() for _ in self.networks]
+            cards[index] = draw_card(loaded, seen, visit.place, visit.view)
+            yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), self.networks), *cards
+
+    def _looks(self, photo: Photo, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:
+        image = self.networks[0].preprocess(photo.image)
+        for loaded in self.networks:
+            if variants is None or loaded.network.variant in variants:
+                with self.context.machine:
+                    seen = look(loaded, image)
+                yield loaded, seen
+
+    def redraw(self, key: str, place: str, view: str, request: gr.Request) -> tuple[Update, ...]:
+        """Return the legend and the cards for another place or view, from what is kept of the visit."""
+        visit = self._visit(key, request)
+        if visit is not self.opening:
+            visit.place, visit.view = place, view
+        cards = (
+            draw_card(loaded, visit.looks[loaded.network.variant], place, view)
+            if loaded.network.variant in visit.looks
+            else gr.skip()
+            for loaded in self.networks
+        )
+        return draw_legend(view), *cards
+
+    def save_numbers(self, key: str, place: str, request: gr.Request) -> str:
+        """Return every number of the visit as the address of a JSON file."""
+        visit = self._visit(key, request)
+        content = numbers(list(visit.looks.values()), self.networks, place)
+        return data_url(json.dumps(content, indent=1, allow_nan=False).encode(), "application/json")
+
+    def save_row(self, key: str, place: str, view: str, opacity: float, request: gr.Request) -> str:
+        """Return the row of maps as the address of a PNG file."""
+        visit = self._visit(key, request)
+        looks = list(visit.looks.values())
+        return data_url(png(draw_row(visit.framed, looks, self.networks, place, view, opacity / 100)))
+
+    def compare(self, photo: Photo | None, networks: list[str], place: str) -> tuple[dict[str, object], Image.Image]:
+        """Let networks look at a photo.
+
+        Returns the numbers of each network as JSON (its label with probability and whether it is known, the five best
+        guesses, milliseconds in all and in pooling, shapes and share figures at every place, the maps at the place asked
+        for) and the picture of the share maps at that place, side by side.
+        """
+        if photo is None:
+            raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
+        if not networks:
+            raise gr.Error("Name at least one network.", title="Networks", print_exception=False)
+        looks = [seen for _, seen in self._looks(photo, networks)]
+        row = draw_row(frame(photo.image), looks, self.networks, place, "share", 1)
+        return numbers(looks, self.networks, place), row
+
+    def _visit(self, key: str, request: gr.Request) -> Visit:
+        visit = self.opening if key == OPENING else self.context.visits.get(_session(request), key)
+        if visit is None:
+            raise gr.Error(NO_LONGER, title="Results", print_exception=False)
+        return visit
+
+
+def _session(request: gr.Request) -> str:
+    return request.session_hash or ""
+
+
+def open_example(context: Context) -> Visit:
+    """Return the visit with which the page opens, finished."""
+    visit = Visit(OPENING, frame(context.opening.image), FIRST_PLACE, FIRST_VIEW)
+    image = context.networks[0].preprocess(context.opening.image)
+    for loaded in context.networks:
+        visit.looks[loaded.network.variant] = look(loaded, image)
+    return visit
+
+
+def build(context: Context) -> None:
+    """Create the tab: the opening example's verdict and cards, what steers them, what can be taken along."""
+    tab = Compare(context, open_example(context))
+    looks = list(tab.opening.looks.values())
+
+    said = gr.HTML(draw_verdict(looks, tab.networks), elem_id="verdict", apply_default_css=False)
+    gr.HTML(draw_note(tab.networks), apply_default_css=False)
+    with gr.Row(elem_id="controls"):
+        places = [(PLACE_NAMES[place].capitalize(), place) for place in PLACES]
+        place = gr.Radio(places, value=FIRST_PLACE, label="Place in the network", elem_id="place")
+        views = [(words, view) for view, words in VIEWS.items()]
+        view = gr.Radio(views, value=FIRST_VIEW, label="Map", elem_id="view")
+        opacity = gr.Slider(0, 100, 100, step=5, label="Opacity of the maps in percent", elem_id="opacity")
+    key_to_colours = gr.HTML(draw_legend(FIRST_VIEW), elem_id="legend", apply_default_css=False)
+    style = gr.HTML(draw_photo(tab.opening.framed), elem_id="photo-style", apply_default_css=False)
+    with gr.Row(elem_id="cards"):
+        cards = [
+            gr.HTML(
+                draw_card(loaded, seen, FIRST_PLACE, FIRST_VIEW),
+                elem_id=f"card-{loaded.network.variant}",
+                apply_default_css=False,
+            )
+            for loaded, seen in zip(tab.networks, looks, strict=True)
+        ]
+    with gr.Row(elem_id="take-along"):
+        again = gr.Button("Run again", size="sm", elem_id="again")
+        row = gr.Button("Save the maps (PNG)", size="sm", elem_id="save-row")
+        report = gr.Button("Save all numbers (JSON)", size="sm", elem_id="save-numbers")
+    visit_key = gr.Textbox(OPENING, visible="hidden")
+    file = gr.Textbox(visible="hidden")
+
+    gr.on(
+        [context.photo.change, again.click],
+        tab.run,
+        [context.photo, place, view],
+        [visit_key, style, said, *cards],
+        api_name="run",
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_id="networks",
+        concurrency_limit=2,
+    )
+    gr.on(
+        [place.input, view.input],
+        tab.redraw,
+        [visit_key, place, view],
+        [key_to_colours, *cards],
+        api_name="redraw",
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=2,
+    )
+    opacity.input(None, [opacity], [], js=SET_OPACITY, api_name="opacity", api_visibility="private")
+    row.click(
+        tab.save_row, [visit_key, place, view, opacity], [file], api_name="save_row", api_visibility="private"
+    ).success(None, [file], [], js=SAVE.replace("NAME", "poolscope.png"), api_name="save_row_file", api_visibility="private")
+    report.click(
+        tab.save_numbers, [visit_key, place], [file], api_name="save_numbers", api_visibility="private"
+    ).success(None, [file], [], js=SAVE.replace("NAME", "poolscope.json"), api_name="save_numbers_file", api_visibility="private")
+
+    variants = [loaded.network.variant for loaded in tab.networks]
+    asked = gr.CheckboxGroup(variants, value=variants, label="Networks", visible=False)
+    gr.on(
+        [],
+        tab.compare,
+        [context.photo, asked, place],
+        [gr.JSON(visible=False, label="Numbers"), gr.Image(visible=False, format="png", label="Share maps")],
+        api_name="compare",
+        concurrency_id="networks",
+    )

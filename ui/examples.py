@@ -1,0 +1,58 @@
+"""The example photos and the strip of them from which a visitor chooses."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ui.pictures import data_url, jpeg
+
+__all__ = ["CHOOSE", "Example", "draw_strip", "list_examples"]
+
+ASSETS = Path(__file__).parents[1] / "assets"
+THUMBNAIL = (128, 96)  # twice what is shown
+
+# What the strip does when one of its buttons is pressed, by mouse or keyboard: it fires its click with the index.
+CHOOSE = """element.addEventListener('click', event => {
+  const button = event.target.closest('button');
+  if (button) trigger('click', {index: Number(button.value)});
+});"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example photo: its file, its title, the WordNet id of what it shows (None if no class), and it in words."""
+
+    path: Path
+    title: str
+    wnid: str | None
+    alt: str
+
+
+def list_examples(folder: Path = ASSETS) -> tuple[Example, ...]:
+    """Return the examples in their order; the page opens with the first."""
+    entries = json.loads((folder / "examples.json").read_text())
+    return tuple(
+        Example(folder / "examples" / entry["file"], entry["title"], entry["wnid"], entry["alt"]) for entry in entries
+    )
+
+
+def draw_strip(examples: Sequence[Example], known: Collection[str]) -> str:
+    """Return the strip of thumbnails as HTML; an example of nothing that the networks know says so.
+
+    Args:
+        known: WordNet ids of what the networks know.
+    """
+    buttons = []
+    for index, example in enumerate(examples):
+        with Image.open(example.path) as photo:
+            picture = data_url(jpeg(ImageOps.fit(photo.convert("RGB"), THUMBNAIL)), "image/jpeg")
+        note = "" if example.wnid in known else '<small>not among what they know</small>'
+        buttons.append(
+            f'<li><button type="button" value="{index}"><img src="{picture}" alt="{escape(example.alt)}">'
+            f"<span>{escape(example.title)}</span>{note}</button></li>"
+        )
+    return f'<ul class="ps-strip" aria-label="Example photos">{"".join(buttons)}</ul>'
