@@ -1,0 +1,307 @@
+"""The Speed tab: on request, how long the networks and single poolings take on the machine that serves."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TypeAlias
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from ui.context import Context
+from ui.timing import (
+    Candidate,
+    Quartiles,
+    Timing,
+    WrongResultError,
+    describe_machine,
+    measure,
+    network_candidates,
+    pooling_candidates,
+)
+from ui.words import NAMES, milliseconds
+
+__all__ = ["build"]
+
+Shape: TypeAlias = tuple[int, int, int, int]
+Report: TypeAlias = tuple[str, gr.Plot, gr.Plot]
+
+ROUNDS = 30
+NETWORKS_BUDGET_S, POOLINGS_BUDGET_S = 6.5, 3.0
+SHOWN_EVERY_S = 0.4
+
+IMAGENET_STEM: Shape = (1, 64, 112, 112)
+WINDOWS = {
+    "max": "3 × 3, stride 2",
+    "avg": "2 × 2, stride 2",
+    "soft": "2 × 2, stride 2",
+    "lip": "3 × 3, stride 2",
+    "lift": "2 × 2, stride 2, filters of 5 taps",
+}
+POOLING_COLOUR, REST_COLOUR = "#3f6fd8", "#9aa7bd"
+
+INTRODUCTION = """<p class="ps-note">How long does each way of pooling take? The server measures it now, in about ten
+seconds: first the networks on one image, then each pooling by itself on one map. Every result is checked against a slow
+computation in 64-bit numbers before it is timed.</p>"""
+NOTHING_YET = '<p class="ps-note">Nothing has been measured yet.</p>'
+LIP_NOTE = "LIP by itself is timed without the convolutions that make its logits; in its network they count as pooling."
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times of the networks and of the single poolings, as far as they have got."""
+
+    networks: Sequence[Timing]
+    poolings: Sequence[Timing]
+    shape: Shape
+    input_size: int
+    machine: dict[str, str | int]
+
+    def numbers(self) -> dict[str, object]:
+        """Return every number, ready for JSON."""
+        return {
+            "machine": self.machine,
+            "networks": {
+                "shape": [1, 3, self.input_size, self.input_size],
+                "rounds": rounds(self.networks),
+                "times": [
+                    {"variant": t.name, "time_ms": _three(t.total), "pooling_ms": _three(t.pooling)}
+                    for t in self.networks
+                ],
+            },
+            "poolings": {
+                "shape": list(self.shape),
+                "rounds": rounds(self.poolings),
+                "times": [
+                    {"variant": t.name, "window": WINDOWS[t.name], "time_ms": _three(t.total)} for t in self.poolings
+                ],
+            },
+            "words": {
+                "time_ms": "of a whole forward pass, or of a pooling by itself: lower quartile, median, upper quartile",
+                "pooling_ms": "of the pooling layers within the pass; of a stock network the stem's alone",
+                "rounds": "in each, every candidate ran once, in a new random order",
+                "lip": LIP_NOTE,
+            },
+        }
+
+    def html(self, status: str) -> str:
+        """Return the tables, with a line that says how far the measurement is."""
+        size = self.input_size
+        parts = [f'<p class="ps-status" role="status">{escape(status)}</p>']
+        if rounds(self.networks):
+            head = ("Network", "Median", "Middle half", "In pooling", "Rest")
+            rows = [
+                (
+                    NAMES[t.name],
+                    milliseconds(t.total.median),
+                    _span(t.total),
+                    milliseconds(t.pooling.median),
+                    milliseconds(max(0, t.total.median - t.pooling.median)),
+                )
+                for t in self.networks
+            ]
+            parts.append(_table(f"One image of {size} × {size} pixels through each network", head, rows))
+        if rounds(self.poolings):
+            pooling_rows = [
+                (NAMES[t.name], milliseconds(t.total.median), _span(t.total), WINDOWS[t.name]) for t in self.poolings
+            ]
+            shape = " × ".join(map(str, self.shape))
+            title = f"Each pooling by itself, on one map of {shape} (batch, channels, height, width)"
+            parts.append(_table(title, ("Pooling", "Median", "Middle half", "Window"), pooling_rows))
+            parts.append(f'<p class="ps-note">{LIP_NOTE}</p>')
+        return "".join(parts)
+
+    def summary(self) -> str:
+        """Return where and how this was measured."""
+        machine = self.machine
+        device = "" if machine["device"] == "cpu" else f" and {machine['device']}"
+        return (
+            f"Measured just now on the machine that serves, {_count(rounds(self.networks))} of the networks "
+            f"and {_count(rounds(self.poolings))} of the poolings: {machine['processor']}{device}, "
+            f"{machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}."
+        )
+
+
+def rounds(timings: Sequence[Timing]) -> int:
+    """Return how many rounds are complete."""
+    return min((len(timing.laps) for timing in timings), default=0)
+
+
+def _count(number: int) -> str:
+    return f"{number} round{'' if number == 1 else 's'}"
+
+
+def _three(times: Quartiles) -> dict[str, float]:
+    return {
+        "lower": round(times.lower, 4),
+        "median": round(times.median, 4),
+        "upper": round(times.upper, 4),
+    }
+
+
+def _span(times: Quartiles) -> str:
+    lower, upper = milliseconds(times.lower), milliseconds(times.upper)
+    return upper if lower == upper else f"{lower.removesuffix(' ms')} to {upper}"
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    return (
+        f'<div class="ps-scroll"><table class="ps-table"><caption>{escape(title)}</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def draw_networks(timings: Sequence[Timing]) -> go.Figure:
+    """Return the networks' medians as bars, split into pooling and the rest, with the quartiles of the whole."""
+    names = [NAMES[t.name] for t in timings]
+    pooling = [t.pooling.median for t in timings]
+    rest = [max(0.0, t.total.median - t.pooling.median) for t in timings]
+    bars = [
+        go.Bar(y=names, x=pooling, name="in pooling", orientation="h", marker_color=POOLING_COLOUR),
+        go.Bar(y=names, x=rest, name="the rest", orientation="h", marker_color=REST_COLOUR, error_x=_whiskers(timings)),
+    ]
+    return _figure(bars, "ms, whole forward pass")
+
+
+def draw_poolings(timings: Sequence[Timing]) -> go.Figure:
+    """Return the poolings' medians as bars with their quartiles."""
+    names, times = [NAMES[t.name] for t in timings], [t.total.median for t in timings]
+    bar = go.Bar(y=names, x=times, orientation="h", marker_color=POOLING_COLOUR, error_x=_whiskers(timings))
+    return _figure([bar], "ms, pooling by itself")
+
+
+def _whiskers(timings: Sequence[Timing]) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [t.total.upper - t.total.median for t in timings],
+        "arrayminus": [t.total.median - t.total.lower for t in timings],
+        "color": "#808080",
+        "thickness": 1.5,
+    }
+
+
+def _figure(bars: list[go.Bar], axis: str) -> go.Figure:
+    """Return bars on a clear ground, for a light page as for a dark one; the style sheet inks the text."""
+    figure = go.Figure(bars)
+    figure.update_layout(
+        barmode="stack",
+        height=300,
+        margin={"l": 8, "r": 8, "t": 30, "b": 40},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#777777"},
+        legend={"orientation": "h", "x": 0, "y": 1.14, "traceorder": "normal"},
+        dragmode=False,
+        bargap=0.35,
+    )
+    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.5)", "fixedrange": True}
+    figure.update_xaxes(title=axis, rangemode="tozero", **grid)
+    figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True)
+    return figure
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the tab's events do, from plain values to plain values."""
+
+    context: Context
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The maps to choose from, by their name: an ImageNet network's stem, and these networks'."""
+        card = self.context.networks[0].card
+        side = card.input_size // (1 if card.stem == "small" else 2)
+        own = (1, card.width, side, side)
+        return {"x".join(map(str, shape)): shape for shape in (IMAGENET_STEM, own)}
+
+    def measure(self, shape: str) -> Iterator[Measured]:
+        """Yield what is measured so far: networks first, then single poolings.
+
+        Raises:
+            gr.Error: for a shape that does not exist, and when a result is wrong.
+        """
+        if shape not in self.shapes:
+            raise _error(f"shape must be one of {', '.join(self.shapes)}, got {shape}.")
+        networks, device = self.context.networks, next(self.context.networks[0].network.parameters()).device
+        measured = Measured([], [], self.shapes[shape], networks[0].card.input_size, describe_machine(device))
+
+        def steps(candidates: list[Candidate], budget_s: float) -> Iterator[list[Timing]]:
+            return measure(candidates, ROUNDS, budget_s=budget_s, turn=self.context.machine)
+
+        try:
+            yield measured
+            for timings in steps(network_candidates(networks, self.context.opening.image), NETWORKS_BUDGET_S):
+                measured = replace(measured, networks=timings)
+                yield measured
+            for timings in steps(pooling_candidates(self.shapes[shape], device), POOLINGS_BUDGET_S):
+                measured = replace(measured, poolings=timings)
+                yield measured
+        except WrongResultError as error:
+            raise _error(str(error)) from error
+
+    def run(self, shape: str) -> Iterator[Report]:
+        """Yield the tables as they fill, and each chart when its numbers are complete."""
+        shown_at, charted = 0.0, False
+        measured = None
+        for measured in self.measure(shape):
+            done, poolings = rounds(measured.networks), rounds(measured.poolings)
+            chart = gr.Plot()
+            if measured.poolings and not charted:
+                chart, charted = gr.Plot(draw_networks(measured.networks), visible=True), True
+            elif time.monotonic() - shown_at < SHOWN_EVERY_S:
+                continue
+            shown_at = time.monotonic()
+            what = f"the poolings, {_count(poolings)}" if measured.poolings else f"the networks, {_count(done)}"
+            yield measured.html(f"Checking and measuring {what} …"), chart, gr.Plot()
+        assert measured is not None
+        yield measured.html(measured.summary()), gr.Plot(), gr.Plot(draw_poolings(measured.poolings), visible=True)
+
+    def speed(self, shape: str) -> dict[str, object]:
+        """Measure the networks and the single poolings on the machine that serves; takes about ten seconds.
+
+        Returns a description of the machine, the rounds that were run, and for each network and each pooling the lower
+        quartile, median and upper quartile in milliseconds; of a network also those of its pooling layers.
+        """
+        *_, measured = self.measure(shape)
+        return measured.numbers()
+
+
+def _error(sentence: str) -> gr.Error:
+    return gr.Error(escape(sentence), title="Speed", print_exception=False)
+
+
+def build(context: Context) -> None:
+    """Create the tab: a button that measures, one that stops, the charts and the tables."""
+    tab = Speed(context)
+    gr.HTML(INTRODUCTION, apply_default_css=False)
+    with gr.Row(elem_id="speed-controls"):
+        choices = [(" × ".join(map(str, shape)), name) for name, shape in tab.shapes.items()]
+        label = "Map for the single poolings (batch × channels × height × width)"
+        shape = gr.Radio(choices, value=choices[0][1], label=label, elem_id="shape")
+        start = gr.Button("Measure now", variant="primary", elem_id="measure")
+        stop = gr.Button("Stop", elem_id="stop")
+    with gr.Row(elem_id="speed-charts"):
+        networks = gr.Plot(visible=False, label="Networks", elem_id="speed-networks")
+        poolings = gr.Plot(visible=False, label="Single poolings", elem_id="speed-poolings")
+    tables = gr.HTML(NOTHING_YET, elem_id="speed", apply_default_css=False)
+
+    running = start.click(
+        tab.run,
+        [shape],
+        [tables, networks, poolings],
+        api_name="run_speed",
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_id="speed",
+        concurrency_limit=1,
+        trigger_mode="once",
+    )
+    stop.click(None, cancels=[running], api_name="stop_speed", api_visibility="private")
+    gr.on([], tab.speed, [shape], [gr.JSON(visible=False, label="Times")], api_name="speed", concurrency_id="speed")
