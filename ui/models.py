@@ -1,0 +1,232 @@
+"""The Models tab: the networks' cards side by side, what they know, and how to take a layer home."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
+
+import gradio as gr
+
+from models.data import ClassLabel
+from models.resnet import VARIANTS
+from models.zoo import Card, Loaded
+from poolcore.share import window_of
+from ui.context import Context
+from ui.snippets import SNIPPETS
+from ui.words import NAMES, PLACE_NAMES
+
+__all__ = ["build"]
+
+METHODS = {
+    "stock": "As published by He et al.: max pooling at the stem, then convolutions that step by two pixels.",
+    "max": "Of each window the largest pixel remains.",
+    "avg": "Of each window the mean remains.",
+    "soft": "SoftPool (Stergiou et al. 2021): the mean of each window, its pixels weighted by their own exponentials.",
+    "lip": "LIP (Gao et al. 2019): the mean of each window, its pixels weighted by a small network that learns.",
+    "lift": "LiftPool (Zhao and Snoek 2021): the mean of four bands, split by filters that learn, and can be undone.",
+}
+PAIRS = (("max", "lip"), ("avg", "soft"))
+"""Variants whose windows are the same."""
+
+SEARCH = """
+const input = element.querySelector('input'), answer = element.querySelector('output');
+const items = [...element.querySelectorAll('li')];
+input.addEventListener('input', () => {
+  const asked = input.value.trim().toLowerCase();
+  const single = asked.length > 3 && asked.endsWith('s') ? asked.slice(0, -1) : asked;
+  let found = 0;
+  for (const item of items) {
+    const words = ' ' + item.textContent.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ');
+    item.hidden = !words.includes(' ' + single);
+    found += item.hidden ? 0 : 1;
+  }
+  answer.textContent = !asked ? `All ${items.length} are listed.`
+    : found ? `Yes: ${found} of ${items.length}.`
+    : `No name has a word that begins so. They are ImageNet's names, often special: for a dog, try its breed.`;
+});
+"""
+COPY = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('button');
+  if (!button) return;
+  navigator.clipboard.writeText(button.parentElement.querySelector('pre').textContent);
+  button.textContent = 'Copied';
+  setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+});
+"""
+
+
+def chance_points(accuracy: float, images: int) -> float:
+    """Return by how many points an accuracy in percent may be off by the choice of the images: half a 95 % interval."""
+    rate = accuracy / 100
+    return 196 * math.sqrt(rate * (1 - rate) / images)
+
+
+def compare_macs(cards: Sequence[Card]) -> str:
+    """Return in a sentence how the networks' arithmetic differs from that of the one with max pooling."""
+    macs = {card.variant: card.macs for card in cards}
+    if "max" not in macs or len(macs) < 2:
+        return ""
+    ratios = {variant: macs[variant] / macs["max"] for variant in VARIANTS if variant in macs and variant != "max"}
+    parts = [f"{NAMES[variant]} {_difference(ratio)}" for variant, ratio in ratios.items()]
+    return f"Against {NAMES['max']} in multiply-adds: {', '.join(parts)}."
+
+
+def _difference(ratio: float) -> str:
+    points = round(100 * (ratio - 1))
+    if not points:
+        return "the same" if ratio == 1 else "the same within 1 %"
+    return f"{abs(points)} % {'more' if points > 0 else 'fewer'}"
+
+
+def draw_table(cards: Sequence[Card]) -> str:
+    """Return the networks side by side in numbers, and what those are worth."""
+    head = ("Network", "Top-1", "Top-5", "Calibration error", "Parameters", "MACs")
+    rows = "".join(
+        f'<tr><th scope="row">{NAMES[card.variant]}</th>'
+        f"<td>{card.accuracy['top1']:.1f} %</td><td>{card.accuracy['top5']:.1f} %</td>"
+        f"<td>{card.accuracy['calibration_error']:.1f} %</td>"
+        f"<td>{card.parameters / 1e6:.2f} million</td><td>{card.macs / 1e6:.0f} million</td></tr>"
+        for card in cards
+    )
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    first = cards[0]
+    accuracy = first.accuracy
+    points = max(chance_points(card.accuracy["top1"], card.accuracy["images"]) for card in cards)
+    pairs = " and ".join(
+        f"{NAMES[one]} with {NAMES[other]}" for one, other in PAIRS if {one, other} <= {card.variant for card in cards}
+    )
+    paragraph = (
+        f"All were trained alike, once each, with one seed ({first.seed}); what another would give was not measured. "
+        f"With {accuracy['images']} images, chance alone moves an accuracy by up to ±{points:.1f} points (95 %): read "
+        f"smaller differences as none. The networks do not cost the same. {compare_macs(cards)}"
+        + (f" The cleanest comparisons are {pairs}: their windows are the same." if pairs else "")
+    )
+    return (
+        '<h2 class="ps-heading">Side by side</h2>'
+        f'<div class="ps-scroll"><table class="ps-table"><caption>Right answers on {accuracy["images"]} images of '
+        f"{escape(first.data['name'])} that were not trained on ({escape(accuracy['split'])})</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="ps-note">{paragraph}</p>'
+    )
+
+
+def describe_windows(loaded: Loaded) -> str:
+    """Return the windows at the network's places, each with the places that have it."""
+    places: dict[str, list[str]] = {}
+    for place, layer in loaded.network.pooling_places().items():
+        window = window_of(layer)
+        (kernel, _), (stride, _), (padding, _) = window.kernel_size, window.stride, window.padding
+        words = f"{kernel} × {kernel}, stride {stride}" + (f", padding {padding}" if padding else "")
+        places.setdefault(words, []).append(PLACE_NAMES[place])
+    if len(places) == 1:
+        return next(iter(places))
+    return "; ".join(f"{words} ({', '.join(names)})" for words, names in places.items())
+
+
+def describe_unknown(card: Card) -> str:
+    """Return what the network does with a photo that shows none of its classes, and how often that is right."""
+    rejection = card.rejection
+    return (
+        f"Below a probability of {100 * card.threshold:.0f} % it says “probably none of the things I know”. That turns "
+        f"away {rejection['unknown_rejected']:.0f} % of {rejection['unknown_images']} photos of "
+        f"{rejection['unknown_classes']} things that it never saw, and keeps {rejection['known_kept']:.0f} % of "
+        f"{rejection['known_images']} photos of things that it knows."
+    )
+
+
+def describe_recipe(card: Card) -> str:
+    """Return the recipe, every argument with its value."""
+    parts = [f"{card.epochs} epochs"]
+    for name, value in card.recipe.items():
+        if name == "schedule":
+            parts.append("; ".join(f"{epochs} at {size} pixels" for size, epochs in value))
+        elif name != "seed":
+            parts.append(f"{name.replace('_', ' ')} {'yes' if value is True else 'no' if value is False else value}")
+    return ", ".join(parts)
+
+
+def draw_card(loaded: Loaded) -> str:
+    """Return a network's card: everything that is known of its weights."""
+    card = loaded.card
+    accuracy, data = card.accuracy, card.data
+    points = chance_points(accuracy["top1"], accuracy["images"])
+    facts = {
+        "Windows": describe_windows(loaded),
+        "Size": f"{card.parameters:,} parameters; {card.macs / 1e6:.1f} million multiply-adds for one image of "
+        f"{card.input_size} × {card.input_size} pixels",
+        "Accuracy": f"{accuracy['top1']:.1f} % (±{points:.1f}) right at first guess, {accuracy['top5']:.1f} % among "
+        f"five, on {accuracy['images']} images ({accuracy['split']})",
+        "Probabilities": f"after a temperature of {card.temperature:.3g} they are off by "
+        f"{accuracy['calibration_error']:.1f} points on average (calibration error)",
+        "Strangers": describe_unknown(card),
+    }
+    more = {
+        "Trained on": f"{data['train_images']} images: {data['description']}",
+        "Terms": f"{data['terms']}. {card.licence}",
+        "Recipe": f"{describe_recipe(card)}; seed {card.seed}; {card.date}",
+        "File": f"{card.name}.safetensors, {card.storage}; SHA-256 begins {card.sha256[:12]}",
+    }
+    return (
+        f'<article class="ps-card"><h3>{NAMES[card.variant]}</h3><p>{METHODS[card.variant]}</p>{_list(facts)}'
+        f"<details><summary>Data, recipe, file</summary>{_list(more)}</details></article>"
+    )
+
+
+def _list(facts: dict[str, str]) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in facts.items())
+    return f'<dl class="ps-facts">{items}</dl>'
+
+
+def draw_cards(networks: Sequence[Loaded]) -> str:
+    """Return all cards."""
+    cards = "".join(draw_card(loaded) for loaded in networks)
+    return f'<h2 class="ps-heading">The cards</h2><div class="ps-models">{cards}</div>'
+
+
+def draw_known(classes: Sequence[ClassLabel]) -> str:
+    """Return the list of what the networks know, with a field to search it, which the browser does by itself."""
+    items = "".join(
+        f"<li>{escape(label.label)}{f' <small>{escape(rest)}</small>' if rest else ''}</li>"
+        for label in sorted(classes, key=lambda label: label.label.lower())
+        for rest in [label.words.partition(",")[2].strip()]
+    )
+    return (
+        '<h2 class="ps-heading">What the networks know</h2>'
+        '<p class="ps-search"><label for="known-search">Do they know …</label>'
+        '<input id="known-search" type="search" placeholder="cat" autocomplete="off">'
+        f'<output for="known-search" role="status">All {len(classes)} are listed.</output></p>'
+        f'<ul class="ps-known">{items}</ul>'
+    )
+
+
+def draw_snippets() -> str:
+    """Return how to use each way of pooling in a network of one's own."""
+    parts = "".join(
+        f"<details{' open' if variant == 'soft' else ''}><summary>{NAMES[variant]}</summary>"
+        '<div class="ps-snippet"><button type="button">Copy</button>'
+        f'<pre tabindex="0">{escape(snippet)}</pre></div></details>'
+        for variant, snippet in SNIPPETS.items()
+    )
+    return (
+        '<h2 class="ps-heading">Take a layer home</h2>'
+        '<p class="ps-note">The layers are <code>poolcore</code>, which needs PyTorch and nothing else. In a clone of '
+        "PoolScope, <code>pip install .</code> installs it. Each of these runs as it stands:</p>"
+        f'<div class="ps-snippets">{parts}</div>'
+    )
+
+
+def build(context: Context) -> None:
+    """Create the tab: the table, the search, the cards and the snippets."""
+    networks = context.networks
+
+    def models() -> list[dict[str, object]]:
+        """Return the cards of the networks: data, recipe, accuracy, parameters, MACs, licence, checksum, classes."""
+        return [asdict(card) | {"classes": [label._asdict() for label in card.classes]} for card in cards]
+
+    cards = [loaded.card for loaded in networks]
+    gr.HTML(draw_table(cards), elem_id="models-table", apply_default_css=False)
+    gr.HTML(draw_known(networks[0].classes), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
+    gr.HTML(draw_cards(networks), elem_id="models-cards", apply_default_css=False)
+    gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
+    gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)
