@@ -1,0 +1,385 @@
+"""Training: it learns, what it does at a step is the formula, and a broken run ends as the unbroken one."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from models.data import ClassLabel
+from models.resnet import VARIANTS, resnet
+from models.train import Recipe, learning_rate, main, parse_schedule, train
+
+from .conftest import WNIDS, write_arrays
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Made:
+    """Labelled images from two tensors, which counts what is asked for and may end the process's patience."""
+
+    def __init__(self, images, labels, classes, *, ends_after=None):
+        self.images, self.labels = images, labels
+        self.classes = tuple(ClassLabel(f"n{index:08d}", f"class {index}") for index in range(classes))
+        self.asked, self.ends_after = 0, ends_after
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if self.asked == self.ends_after:
+            raise KeyboardInterrupt
+        self.asked += 1
+        return self.images[index], int(self.labels[index])
+
+
+def _network(variant="stock", classes=4, width=4):
+    torch.manual_seed(0)
+    return resnet(18, variant, width=width, stem="small", num_classes=classes)
+
+
+def _rows(out):
+    with (out / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _without_seconds(out):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in _rows(out)]
+
+
+def _equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# What a run learns.
+
+
+_EACH = [v if v in ("stock", "soft") else pytest.param(v, marks=pytest.mark.long) for v in VARIANTS]
+
+
+@pytest.mark.parametrize("variant", _EACH)
+def test_64_images_with_arbitrary_labels_are_learnt_by_heart(variant, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 256, (64, 3, 2, 2), generator=generator).float()
+    images = F.interpolate(coarse, scale_factor=8).to(torch.uint8)
+    made = Made(images, torch.randint(0, 4, (64,), generator=generator), 4)
+    recipe = Recipe(
+        schedule=((16, 48),), batch_size=32, label_smoothing=0, least_crop_area=0.9, weight_decay=0, ema_decay=0.9
+    )
+    train(_network(variant, width=8), made, made, recipe, tmp_path)
+    assert float(_rows(tmp_path)[-1]["val_top1_percent"]) == 100
+
+
+def test_shuffled_labels_leave_validation_at_chance(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    classes, each = 10, 24
+    colours = torch.randint(20, 236, (classes, 3, 1, 1), generator=generator)
+
+    def images(count):
+        noise = 8 * torch.randn(classes * count, 3, 16, 16, generator=generator)
+        return (colours.repeat_interleave(count, 0) + noise).clamp(0, 255).to(torch.uint8)
+
+    labels = torch.arange(classes).repeat_interleave(each)
+    seen, unseen = images(each), Made(images(10), torch.arange(classes).repeat_interleave(10), classes)
+    recipe = Recipe(schedule=((16, 12),), batch_size=40, ema_decay=0.8)
+    train(_network(classes=classes), Made(seen, labels, classes), unseen, recipe, tmp_path / "right")
+    assert float(_rows(tmp_path / "right")[-1]["val_top1_percent"]) > 80
+    shuffled = labels[torch.randperm(len(labels), generator=generator)]
+    train(_network(classes=classes), Made(seen, shuffled, classes), unseen, recipe, tmp_path / "shuffled")
+    assert float(_rows(tmp_path / "shuffled")[-1]["val_top1_percent"]) <= 30
+
+
+# What a step does.
+
+
+def test_learning_rate_follows_warm_up_and_cosine():
+    recipe = Recipe(schedule=((16, 1), (32, 3)), learning_rate=0.8, warmup_epochs=2)
+    rates = [learning_rate(recipe, step, 5) for step in range(20)]
+    assert rates[:10] == pytest.approx([0.08 * step for step in range(1, 11)])
+    assert rates[10:] == pytest.approx([0.4 * (1 + math.cos(math.pi * k / 10)) for k in range(10)])
+
+
+class _Watched(nn.Module):
+    """A linear network that keeps the batches it was given and the state before each step."""
+
+    def __init__(self, size, classes=2):
+        super().__init__()
+        self.fc = nn.Linear(3 * size * size, classes)
+        self.batches, self.states = [], []
+
+    def forward(self, x):
+        if self.training:
+            self.batches.append(x.detach().clone())
+            self.states.append({key: value.clone() for key, value in self.state_dict().items()})
+        return self.fc(x.flatten(1))
+
+
+def _plain(count=8, size=16, value=100):
+    return Made(torch.full((count, 3, size, size), value, dtype=torch.uint8), torch.zeros(count), 2)
+
+
+def test_a_step_is_nesterovs_with_decay_of_weights_alone(tmp_path):
+    torch.manual_seed(0)
+    network = _Watched(16)
+    recipe = Recipe(
+        schedule=((16, 2),), batch_size=8, learning_rate=0.01, warmup_epochs=0, weight_decay=0.1, bf16=False
+    )
+    train(network, _plain(), _plain(), recipe, tmp_path)
+    velocity = {}
+    state = {key: value.double() for key, value in network.states[0].items()}
+    for step in range(2):
+        for key in state:
+            torch.testing.assert_close(network.states[step][key].double(), state[key], rtol=1e-5, atol=1e-7)
+        weight, bias = (state[key].requires_grad_() for key in ("fc.weight", "fc.bias"))
+        log_p = torch.log_softmax(F.linear(network.batches[step].flatten(1).double(), weight, bias), dim=1)
+        loss = -(0.95 * log_p[:, 0] + 0.05 * log_p[:, 1]).mean()  # smoothing 0.1 over two classes, all labels 0
+        loss.backward()
+        rate = 0.01 * (1 + math.cos(math.pi * step / 2)) / 2
+        for key, decay in (("fc.weight", 0.1), ("fc.bias", 0.0)):
+            slope = state[key].grad + decay * state[key].detach()
+            velocity[key] = 0.9 * velocity.get(key, 0) + slope
+            state[key] = state[key].detach() - rate * (slope + 0.9 * velocity[key])
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value.double(), state[key], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.995])
+def test_the_average_is_the_formulas(decay, tmp_path):
+    torch.manual_seed(0)
+    network = _Watched(16)
+    recipe = Recipe(schedule=((16, 3),), batch_size=4, ema_decay=decay, warmup_epochs=0)
+    average = train(network, _plain(), _plain(), recipe, tmp_path)
+    states = [*network.states, network.state_dict()]
+    for key, value in average.items():
+        expected = states[0][key].double()
+        for step, state in enumerate(states[1:], start=1):
+            memory = min(decay, (1 + step) / (10 + step))
+            expected = memory * expected + (1 - memory) * state[key].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
+    assert len(states) == 7
+
+
+def test_the_pictures_grow_as_the_schedule_says(tmp_path):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    sizes = []
+    network[0].register_forward_hook(lambda module, x, _: sizes.append(x[0].shape) if module.training else None)
+    made = _plain(count=9, size=20)
+    train(network, made, made, Recipe(schedule=((12, 1), (24, 2)), batch_size=4), tmp_path)
+    assert sizes == [(4, 3, 12, 12)] * 2 + [(4, 3, 24, 24)] * 4
+    assert [row["size_px"] for row in _rows(tmp_path)] == ["12", "24", "24"]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_mixes_pictures_and_labels_alike(kind, tmp_path):
+    black, white = (torch.full((8, 3, 16, 16), value, dtype=torch.uint8) for value in (0, 255))
+    made = Made(torch.cat((black, white)), torch.arange(2).repeat_interleave(8), 2)
+    network = _Watched(16)
+    losses = []
+    recipe = Recipe(schedule=((16, 1),), batch_size=16, label_smoothing=0, bf16=False, **{kind: 1.0})
+    network.register_forward_hook(lambda module, _, out: losses.append(out.detach()) if module.training else None)
+    train(network, made, made, recipe, tmp_path)
+    ((x,), (answer,)) = network.batches, losses
+    white_part = x[:, 0] * 0.229 + 0.485  # red, from 0 in black to 1 in white
+    share = white_part.mean((1, 2))
+    assert ((share > 0.01) & (share < 0.99)).any()
+    grey = ((white_part > 0.01) & (white_part < 0.99)).any()
+    assert bool(grey) == (kind == "mixup")  # cutmix leaves every pixel black or white
+    # The labels are mixed as the pictures are: white's part of the target is white's part of the picture.
+    target = torch.stack((1 - share, share), dim=1)
+    expected = -(target * torch.log_softmax(answer, dim=1)).sum(1).mean()
+    assert float(_rows(tmp_path)[0]["train_loss"]) == pytest.approx(expected.item(), abs=1e-3)
+
+
+# What a run leaves, and how it goes on.
+
+
+def _noise(classes=4, count=32, **options):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (count, 3, 16, 16), generator=generator).to(torch.uint8)
+    return Made(images, torch.arange(count) % classes, classes, **options)
+
+
+@pytest.mark.parametrize("asked", [41, 32 * 2, 32 * 2 + 16 + 3])
+def test_a_resumed_run_continues_at_its_step_and_ends_bitwise_as_the_unbroken_one(asked, tmp_path):
+    recipe = Recipe(schedule=((16, 2), (24, 2)), batch_size=8, mixup=0.2, cutmix=1.0)
+    whole = train(_network("lip"), _noise(), _noise(), recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        broken = _noise(ends_after=asked)
+        train(_network("lip"), broken, _noise(), recipe, tmp_path / "broken", checkpoint_minutes=0)
+    rest = _noise()
+    network = resnet(18, "lip", width=4, stem="small", num_classes=4)  # other initial weights: they must not matter
+    resumed = train(network, rest, _noise(), recipe, tmp_path / "broken", resume=True)
+    assert rest.asked == 4 * 32 - asked // 8 * 8
+    assert _equal(resumed, whole)
+    assert _without_seconds(tmp_path / "broken") == _without_seconds(tmp_path / "whole")
+    assert len(_rows(tmp_path / "whole")) == 4
+
+
+def test_a_run_that_has_ended_is_resumed_without_a_step(tmp_path):
+    recipe = Recipe(schedule=((16, 1),), batch_size=8)
+    whole = train(_network(), _noise(), _noise(), recipe, tmp_path)
+    rest = _noise()
+    assert _equal(train(_network(), rest, _noise(), recipe, tmp_path, resume=True), whole)
+    assert rest.asked == 0
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path):
+    recipe = Recipe(schedule=((16, 2),), batch_size=8, mixup=0.2)
+    alone, together = (
+        train(_network(), _noise(), _noise(), recipe, tmp_path / str(workers), workers=workers) for workers in (0, 2)
+    )
+    assert _equal(alone, together)
+
+
+def test_the_seed_decides(tmp_path):
+    first, second = (
+        train(_network(), _noise(), _noise(), Recipe(schedule=((16, 1),), batch_size=8, seed=seed), tmp_path / str(seed))
+        for seed in (0, 1)
+    )
+    assert not _equal(first, second)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
+    recipe = Recipe(schedule=((16, 3),), batch_size=8, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(ValueError, match=r"the loss is nan in epoch \d, learning_rate 1e\+30 is too high"):
+        train(_network(), _noise(), _noise(), recipe, tmp_path)
+
+
+# The command.
+
+_QUICK = ["--width", "4", "--batch-size", "16", "--schedule", "16x1,24x1"]
+
+
+def test_the_command_leaves_weights_a_log_and_the_runs_facts(arrays, tmp_path, command):
+    out = tmp_path / "run"
+    ended = command(
+        main, "--data", arrays, "--out", out, "--variant", "lift", "--classes", f"{WNIDS[3]},{WNIDS[1]}", *_QUICK
+    )
+    assert ended.status == 0, ended.err
+    run = json.loads((out / "run.json").read_text())
+    assert run["classes"] == [
+        {"wnid": WNIDS[1], "words": "green, green thing"},
+        {"wnid": WNIDS[3], "words": "yellow"},
+    ]
+    assert (run["variant"], run["width"], run["input_size"], run["epochs"]) == ("lift", 4, 24, 2)
+    assert (run["train_images"], run["val_images"]) == (32, 16)
+    assert run["recipe"]["schedule"] == [[16, 1], [24, 1]]
+    network = resnet(18, "lift", width=4, stem="small", num_classes=2)
+    network.load_state_dict(load_file(out / "weights.safetensors"))
+    assert [(row["epoch"], row["size_px"]) for row in _rows(out)] == [("1", "16"), ("2", "24")]
+
+
+def test_a_folder_per_class_trains_as_its_arrays_do(arrays, tmp_path, command):
+    from PIL import Image
+
+    for split in ("train", "val"):
+        labels = np.load(arrays / f"{split}_labels.npy")
+        for index, image in enumerate(np.load(arrays / f"{split}_images.npy")):
+            path = tmp_path / "folder" / split / WNIDS[labels[index]] / f"{index:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    for name, data in (("a", arrays), ("b", tmp_path / "folder")):
+        assert command(main, "--data", data, "--out", tmp_path / name, *_QUICK).status == 0
+    assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
+
+
+def test_a_run_that_was_killed_ends_as_the_unbroken_one(tmp_path, command):
+    data = write_arrays(tmp_path / "data", train=40)
+    options = ["--data", data, "--variant", "avg", "--width", "4", "--batch-size", "8", "--schedule", "16x4"]
+    assert command(main, *options, "--out", tmp_path / "whole").status == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "models.train", *map(str, options), "--out", str(out)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while not (out / "checkpoint.safetensors").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "weights.safetensors").exists()
+    ended = command(main, *options, "--out", out, "--resume")
+    assert ended.status == 0, ended.err
+    assert (out / "weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+    assert _without_seconds(out) == _without_seconds(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--schedule", "48by12"], 'schedule must read like "48x12,64x4" (pixels x epochs), got \'48by12\''),
+        (["--schedule", "8x1"], "schedule must have 16 pixels or more for the small stem, got '8x1'"),
+        (["--classes", "n00000000,dog"], "classes must be among the 4 of the data, got ['dog']"),
+        (["--classes", "absent.txt"], "classes must be WNIDs with commas between or a file"),
+        (["--depth", "20"], "depth must be one of [18, 34, 50], got 20"),
+        (["--variant", "blur"], "'blur' is not one of"),
+        (["--batch-size", "1000"], "batch_size must be at most the number of images, got 1000 for 64"),
+        (["--learning-rate", "-1"], "learning_rate must be from 0 to inf, got -1"),
+        (["--device", "gpu"], "device must be one that torch finds here, such as \"cpu\", got 'gpu'"),
+        (["--data", "nowhere"], "nowhere must hold train_images.npy or a folder train/, it holds neither"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_sentence(options, sentence, arrays, tmp_path, command):
+    ended = command(main, "--data", arrays, "--out", tmp_path / "run", *options)
+    assert ended.status == 2
+    assert sentence in " ".join(ended.err.replace("│", " ").split())
+    assert "Traceback" not in ended.err
+
+
+def test_train_and_val_of_other_classes_are_told(tmp_path, command):
+    from PIL import Image
+
+    for split, wnids in (("train", WNIDS[:3]), ("val", WNIDS[1:4])):
+        for wnid in wnids:
+            (tmp_path / "data" / split / wnid).mkdir(parents=True)
+            Image.new("RGB", (16, 16)).save(tmp_path / "data" / split / wnid / "a.png")
+    ended = command(main, "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert ended.status == 2
+    assert "train and val must hold the same classes" in ended.err
+
+
+def test_a_folder_that_holds_a_run_is_neither_overwritten_nor_continued_otherwise(arrays, tmp_path, command):
+    out = tmp_path / "run"
+    options = ["--data", arrays, "--out", out, *_QUICK]
+    assert command(main, *options).status == 0
+    before = (out / "weights.safetensors").read_bytes()
+    again = command(main, *options)
+    assert again.status == 2
+    assert "holds a run: continue it with --resume or name another folder with --out" in again.err
+    other = command(main, *options, "--resume", "--seed", "1")
+    assert other.status == 2
+    assert "holds a run that differs in ['recipe']" in other.err
+    assert (out / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "48", "48x", "48x12,", "48x0", "0x3", "axb"])
+def test_a_schedule_of_another_form_is_told(text):
+    with pytest.raises(ValueError, match="schedule must read like"):
+        parse_schedule(text)
+
+
+def test_a_schedule_is_read():
+    assert parse_schedule("32x4,48x10,64x4") == ((32, 4), (48, 10), (64, 4))
+    recipe = Recipe(schedule=((32, 4), (48, 10), (64, 4)))
+    assert recipe.epochs == 18
+    assert [recipe.size(epoch) for epoch in (0, 3, 4, 13, 14, 17)] == [32, 32, 48, 48, 64, 64]
+    with pytest.raises(ValueError, match="epoch must be below 18, got 18"):
+        recipe.size(18)
+
+
+def test_the_published_class_list_names_thirty_classes():
+    lines = (ROOT / "models" / "tinyimagenet30.txt").read_text().splitlines()
+    assert len({line.split("\t")[0] for line in lines}) == len(lines) == 30
