@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from poolcore.precision import autocast_off
+
 __all__ = ["by_blocks"]
 
 # Elements of one block: 2 MiB in fp32, the size of two cores' second-level caches.
@@ -26,7 +28,8 @@ class _ByBlocks(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         images, parameters = tensors[:n_images], tensors[n_images:]
         blocks = zip(*(torch.split(image, length) for image in images), strict=True)
-        return torch.cat([function(*block, *parameters) for block in blocks])
+        with autocast_off(images[0].device.type):
+            return torch.cat([function(*block, *parameters) for block in blocks])
 
     @staticmethod
     @once_differentiable
@@ -38,7 +41,7 @@ class _ByBlocks(torch.autograd.Function):
             rows = slice(start, start + ctx.length)
             block = [image[rows].detach() for image in images] + [parameter.detach() for parameter in parameters]
             wanted = [tensor.requires_grad_() for tensor, need in zip(block, needed, strict=True) if need]
-            with torch.enable_grad():
+            with torch.enable_grad(), autocast_off(grad.device.type):
                 out = ctx.function(*block)
             found = iter(torch.autograd.grad(out, wanted, grad_block))
             for index, total in enumerate(grads):
@@ -55,11 +58,13 @@ def by_blocks(function: Callable[..., Tensor], images: Sequence[Tensor], paramet
         images: tensors of shape (N, ...) with one N.
         parameters: tensors that every block reads.
 
+    Autocast is off in all of it, since the backward pass that computes a block again runs outside of it.
     Second derivatives through more than one block raise an error.
     """
     count = images[0].shape[0]
     length = max(1, _BLOCK_ELEMENTS * count // max(1, images[0].numel()))
     if count <= length:
-        return function(*images, *parameters)
+        with autocast_off(images[0].device.type):
+            return function(*images, *parameters)
     out: Tensor = _ByBlocks.apply(function, length, len(images), *images, *parameters)  # type: ignore[no-untyped-call]
     return out

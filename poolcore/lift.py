@@ -17,7 +17,6 @@ filters reach.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, Protocol, overload
 
 import torch
@@ -25,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolcore.blocks import by_blocks
-from poolcore.window import check_input, compute_dtype
+from poolcore.precision import autocast_off, compute_dtype
+from poolcore.window import check_input
 
 __all__ = ["Bands", "LiftDownPool2d", "LiftFilter", "LiftUpPool2d", "lift_down_pool2d", "lift_up_pool2d"]
 
@@ -84,7 +84,7 @@ def _learned(parameters: Sequence[Tensor], padding_mode: PaddingMode) -> Filter:
             raise ValueError(f"x must have {channels} channels, as many as LiftPool's filters, got {x.shape[1]}")
         kernel = weight.view(channels, 1, 1, taps) if axis == WIDTH else weight.view(channels, 1, taps, 1)
         padded = _pad(x, axis, taps // 2, taps // 2, padding_mode)
-        with _autocast_off(x.device.type):
+        with autocast_off(x.device.type):
             conv = F.conv2d(padded, kernel.to(x.dtype), groups=channels)
         # The bias is added after the convolution: as a part of it, its gradient is ten times as slow on a CPU.
         hidden = F.relu(conv + _per_channel(bias, x))
@@ -92,11 +92,6 @@ def _learned(parameters: Sequence[Tensor], padding_mode: PaddingMode) -> Filter:
         return 2 * torch.sigmoid(2 * z) - 1  # tanh(z), at a sixth of its time on a CPU
 
     return apply
-
-
-def _autocast_off(device_type: str) -> AbstractContextManager[object]:
-    available = torch.amp.autocast_mode.is_autocast_available(device_type)
-    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def _per_channel(parameter: Tensor, x: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from poolcore.lift import LiftDownPool2d
 from poolcore.lift_share import lift_share
 from poolcore.lip import LIP2d
+from poolcore.precision import compute_dtype
 from poolcore.soft import SoftPool2d
 from poolcore.strided import StridedPool2d
 from poolcore.weighted import sum_weights, weighted_share
-from poolcore.window import Window, check_input, compute_dtype, make_window
+from poolcore.window import Window, check_input, make_window
 
 __all__ = ["POOLING_LAYERS", "share", "window_of"]
 

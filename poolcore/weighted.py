@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolcore.blocks import by_blocks
-from poolcore.window import Window, compute_dtype
+from poolcore.precision import compute_dtype
+from poolcore.window import Window
 
 __all__ = ["sum_weights", "weighted_pool2d", "weighted_pool2d_reference", "weighted_share"]
 
@@ -45,12 +46,10 @@ def weighted_pool2d_reference(x: Tensor, logit: Tensor, window: Window) -> Tenso
     The window's own maximum is subtracted from its logits, so that no exponential overflows and a window whose
     logits lie far below all others keeps its weights.
     """
-    dtype = compute_dtype(x.dtype)
     size = x.shape[-2:]
-    padded = F.pad(x.to(dtype), window.margins(size))
-    weights = _weights(logit.to(dtype), window)
-    terms = [padded[cell] * weight for weight, cell in zip(weights, window.cells(size), strict=True)]
-    return sum(terms[1:], terms[0]).to(x.dtype)
+    padded = F.pad(x, window.margins(size))
+    terms = [padded[cell] * weight for weight, cell in zip(_weights(logit, window), window.cells(size), strict=True)]
+    return sum(terms[1:], terms[0])
 
 
 def _sum_pool(x: Tensor, window: Window) -> Tensor:
@@ -59,9 +58,8 @@ def _sum_pool(x: Tensor, window: Window) -> Tensor:
 
 def _weighted_pool2d_bounded(x: Tensor, logit: Tensor, window: Window) -> Tensor:
     """Return the same mean as two native sum poolings, sum(exp(l) x) / sum(exp(l)); for bounded logits only."""
-    dtype = compute_dtype(x.dtype)
-    weight = torch.exp(logit.to(dtype))
-    return (_sum_pool(x.to(dtype) * weight, window) / _sum_pool(weight, window)).to(x.dtype)
+    weight = torch.exp(logit)
+    return _sum_pool(x * weight, window) / _sum_pool(weight, window)
 
 
 def _is_within(x: Tensor, bound: float) -> bool:
@@ -88,15 +86,23 @@ def weighted_pool2d(x: Tensor, logit: Tensor, window: Window) -> Tensor:
         x, logit: (N, C, H, W). Output: (N, C, H_out, W_out), see `Window.output_size`.
     """
     window.output_size(x.shape[-2:])
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
-        return weighted_pool2d_reference(x, logit, window)
+    blocked = x.device.type == "cpu" and not torch.compiler.is_compiling() and x.numel() > 0
+    dtype, pool = compute_dtype(x.dtype), _by_route if blocked else weighted_pool2d_reference
+
+    def soft(x: Tensor) -> Tensor:
+        # One conversion, so that the gradient's two parts are added before they are rounded.
+        wide = x.to(dtype)
+        return pool(wide, wide, window).to(x.dtype)
+
+    def weighted(x: Tensor, logit: Tensor) -> Tensor:
+        return pool(x.to(dtype), logit.to(dtype), window).to(x.dtype)
 
     if logit is x:
-        return by_blocks(lambda x: _by_route(x, x, window), (x,))
+        return by_blocks(soft, (x,)) if blocked else soft(x)
     if x.is_contiguous(memory_format=torch.channels_last):
         # Instance norm returns its result in the other format, and mixed formats take twice the time.
         logit = logit.contiguous(memory_format=torch.channels_last)
-    return by_blocks(lambda x, logit: _by_route(x, logit, window), (x, logit))
+    return by_blocks(weighted, (x, logit)) if blocked else weighted(x, logit)
 
 
 def sum_weights(weights: Iterable[Tensor], window: Window, size: Sequence[int]) -> Tensor:

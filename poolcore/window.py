@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["IntOrPair", "Window", "check_input", "compute_dtype", "make_window"]
+__all__ = ["IntOrPair", "Window", "check_input", "make_window"]
 
 IntOrPair = int | tuple[int, int]
 Index = tuple[slice, ...]
@@ -147,8 +147,3 @@ def check_input(x: Tensor, name: str = "x") -> None:
         raise TypeError(f"{name} must have a floating-point dtype, got {x.dtype}")
     if x.dim() not in (3, 4):
         raise ValueError(f"{name} must have shape (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which a tensor of ``dtype`` is pooled: fp64 for fp64, else fp32."""
-    return torch.promote_types(dtype, torch.float32)
