@@ -143,8 +143,9 @@ def draw(split: Split, rebuilt: Rebuilt, channel: int | None) -> tuple[dict[str,
         maps = {name: x[0].abs().mean(0) if channel is None else x[0, channel] for name, x in tensors.items()}
         values = {name: x.cpu().numpy() for name, x in maps.items()}
         largest = float(np.quantile(np.abs([values[name] for name in BANDS[1:]]), 0.99))
-        low = 0.0 if channel is None else float(values["split"].min())
-        scale = Scale(low, float(values["split"].max()), float(f"{max(largest, 1e-6):.2g}"), signed=channel is not None)
+        coarse = np.concatenate([values["split"].ravel(), values["LL"].ravel()])
+        low = 0.0 if channel is None else float(coarse.min())
+        scale = Scale(low, float(coarse.max()), float(f"{max(largest, 1e-6):.2g}"), signed=channel is not None)
     pictures = {}
     for name, numbers in values.items():
         if name in BANDS[1:]:

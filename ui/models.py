@@ -159,7 +159,7 @@ def draw_card(loaded: Loaded) -> str:
         f"five, on {accuracy['images']} images ({accuracy['split']})",
         "Probabilities": f"after a temperature of {card.temperature:.3g} they are off by "
         f"{accuracy['calibration_error']:.1f} points on average (calibration error)",
-        "Strangers": describe_unknown(card),
+        "Unknown photos": describe_unknown(card),
     }
     more = {
         "Trained on": f"{data['train_images']} images: {data['description']}",

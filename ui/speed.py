@@ -117,9 +117,9 @@ class Measured:
         machine = self.machine
         device = "" if machine["device"] == "cpu" else f" and {machine['device']}"
         return (
-            f"Measured just now on the machine that serves, {_count(rounds(self.networks))} of the networks "
-            f"and {_count(rounds(self.poolings))} of the poolings: {machine['processor']}{device}, "
-            f"{machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}."
+            f"Measured just now on the machine that serves, {_count(rounds(self.networks), 'round')} of the networks "
+            f"and {_count(rounds(self.poolings), 'round')} of the poolings: {machine['processor']}{device}, "
+            f"{_count(machine['cores'], 'core')}, {_count(machine['threads'], 'thread')}, torch {machine['torch']}."
         )
 
 
@@ -128,8 +128,8 @@ def rounds(timings: Sequence[Timing]) -> int:
     return min((len(timing.laps) for timing in timings), default=0)
 
 
-def _count(number: int) -> str:
-    return f"{number} round{'' if number == 1 else 's'}"
+def _count(number: int | str, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _three(times: Quartiles) -> dict[str, float]:
@@ -166,14 +166,14 @@ def draw_networks(timings: Sequence[Timing]) -> go.Figure:
         go.Bar(y=names, x=pooling, name="in pooling", orientation="h", marker_color=POOLING_COLOUR),
         go.Bar(y=names, x=rest, name="the rest", orientation="h", marker_color=REST_COLOUR, error_x=_whiskers(timings)),
     ]
-    return _figure(bars, "ms, whole forward pass")
+    return _figure(bars, "Networks, whole forward pass")
 
 
 def draw_poolings(timings: Sequence[Timing]) -> go.Figure:
     """Return the poolings' medians as bars with their quartiles."""
     names, times = [NAMES[t.name] for t in timings], [t.total.median for t in timings]
     bar = go.Bar(y=names, x=times, orientation="h", marker_color=POOLING_COLOUR, error_x=_whiskers(timings))
-    return _figure([bar], "ms, pooling by itself")
+    return _figure([bar], "Single poolings")
 
 
 def _whiskers(timings: Sequence[Timing]) -> dict[str, object]:
@@ -187,22 +187,23 @@ def _whiskers(timings: Sequence[Timing]) -> dict[str, object]:
     }
 
 
-def _figure(bars: list[go.Bar], axis: str) -> go.Figure:
+def _figure(bars: list[go.Bar], title: str) -> go.Figure:
     """Return bars on a clear ground, for a light page as for a dark one; the style sheet inks the text."""
     figure = go.Figure(bars)
     figure.update_layout(
         barmode="stack",
-        height=300,
-        margin={"l": 8, "r": 8, "t": 30, "b": 40},
+        height=320,
+        margin={"l": 8, "r": 16, "t": 66, "b": 44},
+        title={"text": title, "x": 0, "xref": "container", "font": {"size": 15}, "pad": {"l": 12}},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#777777"},
-        legend={"orientation": "h", "x": 0, "y": 1.14, "traceorder": "normal"},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
         dragmode=False,
         bargap=0.35,
     )
     grid = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.5)", "fixedrange": True}
-    figure.update_xaxes(title=axis, rangemode="tozero", **grid)
+    figure.update_xaxes(title={"text": "milliseconds", "font": {"size": 13}}, rangemode="tozero", **grid)
     figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True)
     return figure
 
@@ -258,7 +259,11 @@ class Speed:
             elif time.monotonic() - shown_at < SHOWN_EVERY_S:
                 continue
             shown_at = time.monotonic()
-            what = f"the poolings, {_count(poolings)}" if measured.poolings else f"the networks, {_count(done)}"
+            what = (
+                f"the poolings, {_count(poolings, 'round')}"
+                if measured.poolings
+                else f"the networks, {_count(done, 'round')}"
+            )
             yield measured.html(f"Checking and measuring {what} …"), chart, gr.Plot()
         assert measured is not None
         yield measured.html(measured.summary()), gr.Plot(), gr.Plot(draw_poolings(measured.poolings), visible=True)
@@ -288,8 +293,8 @@ def build(context: Context) -> None:
         start = gr.Button("Measure now", variant="primary", elem_id="measure")
         stop = gr.Button("Stop", elem_id="stop")
     with gr.Row(elem_id="speed-charts"):
-        networks = gr.Plot(visible=False, label="Networks", elem_id="speed-networks")
-        poolings = gr.Plot(visible=False, label="Single poolings", elem_id="speed-poolings")
+        networks = gr.Plot(visible=False, label="Networks", show_label=False, elem_id="speed-networks")
+        poolings = gr.Plot(visible=False, label="Single poolings", show_label=False, elem_id="speed-poolings")
     tables = gr.HTML(NOTHING_YET, elem_id="speed", apply_default_css=False)
 
     running = start.click(

@@ -16,7 +16,7 @@ from ui.words import PLACE_NAMES
 __all__ = ["build"]
 
 WAVELETS: dict[str, Wavelet] = {"haar": "haar", "cdf53": "cdf53"}
-PHOTO_SOURCES = {"haar": "The photo, by the Haar wavelet", "cdf53": "The photo, by the CDF 5/3 wavelet"}
+PHOTO_SOURCES = {"haar": "Photo, Haar wavelet", "cdf53": "Photo, CDF 5/3 wavelet"}
 FIRST_SOURCE = "haar"
 NO_PHOTO = "Upload a photo or choose an example."
 
@@ -101,11 +101,11 @@ def describe_rebuilt(split: Split, rebuilt: Rebuilt, keep: Sequence[str]) -> str
     """Return in a sentence how near to the original the rebuilt picture comes."""
     range_in_words = "on a scale from 0 to 1" if split.is_photo else f"where the numbers span {split.peak:.3g}"
     if len(keep) == len(BANDS):
-        return f"from all four bands: the largest error is {rebuilt.largest_error:.1g} {range_in_words}, mere rounding."
+        return f"from all four bands: the largest error is {_power(rebuilt.largest_error)} {range_in_words}."
     if not keep:
         return "from no band: nothing is left."
     psnr = f"PSNR {rebuilt.psnr_db:.1f} dB" if rebuilt.psnr_db < float("inf") else "without any error"
-    return f"from {_listed(keep)}: {psnr}, the largest error is {rebuilt.largest_error:.2g} {range_in_words}."
+    return f"from {_listed(keep)}: {psnr}, the largest error is {_power(rebuilt.largest_error)} {range_in_words}."
 
 
 def describe_scale(split: Split, scale: Scale) -> str:
@@ -127,8 +127,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    """Return a percentage with the digits that tell: 93 %, 2.1 %, 0.034 %."""
-    return f"{share:.0f} %" if 10 <= share < 99 else f"{_significant(share, 3 if share >= 99 else 2):g} %"
+    """Return a percentage with the digits that tell: 93.4 %, 2.1 %, 0.034 %."""
+    return f"{share:.1f} %" if share >= 10 else f"{_significant(share, 2):g} %"
+
+
+def _power(number: float) -> str:
+    """Return a small number as it is spoken: 1.2 × 10⁻⁷."""
+    digits, _, exponent = f"{number:.1e}".partition("e")
+    if not number or int(exponent) > -4:
+        return f"{number:.2g}"
+    return f"{digits} × 10⁻{''.join('⁰¹²³⁴⁵⁶⁷⁸⁹'[int(digit)] for digit in str(-int(exponent)))}"
 
 
 def _significant(number: float, digits: int) -> float:
@@ -146,7 +154,7 @@ class Subbands:
         """What can be split, in words: the photo by each wavelet, and each place of the LiftPool network, if loaded."""
         if self.context.find("lift") is None:
             return PHOTO_SOURCES
-        return PHOTO_SOURCES | {place: f"The LiftPool network's map at {name}" for place, name in PLACE_NAMES.items()}
+        return PHOTO_SOURCES | {place: f"LiftPool network, {name}" for place, name in PLACE_NAMES.items()}
 
     def channels(self, source: str) -> int:
         """Return the number of channels to choose from; 0 for a photo, which is shown in colour."""
@@ -177,7 +185,7 @@ class Subbands:
                 if source in WAVELETS or lift is None
                 else split_place(lift, photo.image, source)
             )
-        name = self.sources[source][0].lower() + self.sources[source][1:]
+        name = "the photo" if source in WAVELETS else f"the LiftPool network's map at {PLACE_NAMES[source]}"
         return Shown(source, name, split, split.rebuild(keep), keep, channel - 1 if channel else None)
 
     def draw(self, photo: Photo | None, source: str, keep: list[str], channel: float) -> str:
