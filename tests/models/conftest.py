@@ -1,6 +1,7 @@
 """Small image sets, small networks and a way to run a command line, all without any file from outside."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -82,14 +83,22 @@ REJECTION = Rejection(
 )
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """A folder with complete weights of all six variants, written in another order than theirs."""
-    folder = tmp_path / "weights"
+@pytest.fixture(scope="session")
+def _exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/ of all six variants and weights/ made from them, in another order than theirs."""
+    place = tmp_path_factory.mktemp("exported")
     for variant in reversed(VARIANTS):
-        name = export(write_run(tmp_path / "runs" / variant, variant), folder=folder)
-        update_card(name, folder, temperature=2.0, threshold=0.4, rejection=REJECTION, accuracy=ACCURACY)
-    return folder
+        name = export(write_run(place / "runs" / variant, variant), folder=place / "weights")
+        measured = {"temperature": 2.0, "threshold": 0.4, "rejection": REJECTION, "accuracy": ACCURACY}
+        update_card(name, place / "weights", **measured)
+    return place
+
+
+@pytest.fixture
+def weights(_exported: Path, tmp_path: Path) -> Path:
+    """A folder of a test's own with complete weights of all six variants; their runs lie in ``runs`` beside it."""
+    shutil.copytree(_exported, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "weights"
 
 
 class Ended:

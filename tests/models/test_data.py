@@ -94,7 +94,9 @@ def test_square_takes_the_middle_eight_ninths_of_the_short_side():
     assert torch.equal(square(as_read, 16), middle)
     large = torch.full((3, 180, 540), 10, dtype=torch.uint8)
     large[:, 10:170, 190:350] = 200
-    assert square(large, 16)[:, 1:-1, 1:-1].min() == 200  # nothing of the rim, but where the filter reaches over the edge
+    assert (
+        square(large, 16)[:, 1:-1, 1:-1].min() == 200
+    )  # nothing of the rim, but where the filter reaches over the edge
     large[:, 30:150, 210:330] = 10
     assert square(large, 16)[:, 0, :].float().mean() > 150  # and no less than that
 

@@ -214,8 +214,8 @@ def _noise(classes=4, count=32, **options):
 def test_a_resumed_run_continues_at_its_step_and_ends_bitwise_as_the_unbroken_one(asked, tmp_path):
     recipe = Recipe(schedule=((16, 2), (24, 2)), batch_size=8, mixup=0.2, cutmix=1.0)
     whole = train(_network("lip"), _noise(), _noise(), recipe, tmp_path / "whole")
+    broken = _noise(ends_after=asked)
     with pytest.raises(KeyboardInterrupt):
-        broken = _noise(ends_after=asked)
         train(_network("lip"), broken, _noise(), recipe, tmp_path / "broken", checkpoint_minutes=0)
     rest = _noise()
     network = resnet(18, "lip", width=4, stem="small", num_classes=4)  # other initial weights: they must not matter
@@ -244,7 +244,9 @@ def test_the_number_of_workers_changes_nothing(tmp_path):
 
 def test_the_seed_decides(tmp_path):
     first, second = (
-        train(_network(), _noise(), _noise(), Recipe(schedule=((16, 1),), batch_size=8, seed=seed), tmp_path / str(seed))
+        train(
+            _network(), _noise(), _noise(), Recipe(schedule=((16, 1),), batch_size=8, seed=seed), tmp_path / str(seed)
+        )
         for seed in (0, 1)
     )
     assert not _equal(first, second)
@@ -320,7 +322,7 @@ def test_a_run_that_was_killed_ends_as_the_unbroken_one(tmp_path, command):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--schedule", "48by12"], 'schedule must read like "48x12,64x4" (pixels x epochs), got \'48by12\''),
+        (["--schedule", "48by12"], "schedule must read like \"48x12,64x4\" (pixels x epochs), got '48by12'"),
         (["--schedule", "8x1"], "schedule must have 16 pixels or more for the small stem, got '8x1'"),
         (["--classes", "n00000000,dog"], "classes must be among the 4 of the data, got ['dog']"),
         (["--classes", "absent.txt"], "classes must be WNIDs with commas between or a file"),

@@ -1,0 +1,88 @@
+"""Temperature and threshold against distributions whose truth is known, and against counts by hand."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.calibrate import best_probability, choose_temperature, choose_threshold, main, measure_rejection
+from models.data import open_images
+from models.export import export
+from models.zoo import load_network, read_description, update_card
+
+from .conftest import ACCURACY, WNIDS, write_arrays, write_run
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
+def test_the_temperature_of_answers_drawn_at_a_known_one_is_found(truth):
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(20_000, 5, generator=generator)
+    labels = torch.multinomial(torch.softmax(logits / truth, dim=1), 1, generator=generator)[:, 0]
+    found = choose_temperature(logits, labels)
+    assert found == pytest.approx(truth, rel=0.03)
+    loss = [F.cross_entropy(logits.double() / t, labels) for t in (found, 0.99 * found, 1.01 * found)]
+    assert loss[0] == min(loss)
+
+
+def test_the_threshold_keeps_as_large_a_share_as_it_rejects():
+    known = torch.tensor([0.2, 0.5, 0.7, 0.8, 0.9], dtype=torch.float64)
+    unknown = torch.tensor([0.1, 0.3, 0.4, 0.6, 0.95] * 3, dtype=torch.float64)
+    threshold = choose_threshold(known, unknown)
+    assert 0.5 < threshold <= 0.6 or 0.6 < threshold <= 0.7
+    assert (known >= threshold).double().mean() == 0.6
+    assert (unknown < threshold).double().mean() in (0.6, 0.8)
+
+
+def test_rejection_by_hand():
+    known = torch.tensor([0.4, 0.6, 0.9])
+    unknown = torch.tensor([0.1, 0.6, 0.3, 0.7])
+    seen = measure_rejection(known, unknown, 0.6, unknown_classes=2)
+    # Pairs won by the known: 0.4 beats two, 0.6 beats two and ties with one, 0.9 beats four.
+    assert seen == {
+        "known_kept": 66.67,
+        "known_images": 3,
+        "unknown_rejected": 50.0,
+        "unknown_images": 4,
+        "unknown_classes": 2,
+        "auroc": round((2 + 2.5 + 4) / 12, 4),
+    }
+
+
+def test_the_command_judges_on_the_half_that_did_not_choose(tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=6, size=32)
+    folder = tmp_path / "weights"
+    name = export(write_run(tmp_path / "run", "soft", classes=2), folder=folder)
+    update_card(name, folder, accuracy=ACCURACY)
+    ended = command(main, "--data", data, "--folder", folder)
+    assert ended.status == 0, ended.err
+    card = json.loads((folder / f"{name}.json").read_text())
+    assert "accuracy" not in card  # it was measured with another temperature
+    description = read_description(name, folder)
+    network = load_network(description, folder)
+
+    def answers(wnids):
+        images = open_images(data, "val", wnids)
+        with torch.no_grad():
+            from models.data import normalise, square
+
+            x = torch.stack([square(images[index][0], 32) for index in range(len(images))])
+            return network(normalise(x)), torch.tensor([images[index][1] for index in range(len(images))])
+
+    logits, labels = answers(WNIDS[:2])  # six images of each: 0, 2, 4 of either choose
+    chosen = [0, 2, 4, 6, 8, 10]
+    assert card["temperature"] == choose_temperature(logits[chosen], labels[chosen])
+    known = best_probability(logits, card["temperature"])
+    choosing, judging = (best_probability(answers(pair)[0], card["temperature"]) for pair in (WNIDS[2::2], WNIDS[3::2]))
+    assert card["threshold"] == choose_threshold(known[chosen], choosing)
+    expected = measure_rejection(known[[1, 3, 5, 7, 9, 11]], judging, card["threshold"], 2)
+    assert card["rejection"] == expected
+    assert (expected["known_images"], expected["unknown_images"]) == (6, 12)
+
+
+def test_an_image_set_without_unknown_classes_is_told(arrays, tmp_path, command):
+    folder = tmp_path / "weights"
+    export(write_run(tmp_path / "run", "soft", classes=3), folder=folder)
+    ended = command(main, "--data", arrays, "--folder", folder)
+    assert ended.status == 2
+    assert "must hold two classes or more that resnet18-w4-tinyimagenet3-soft does not know, got 1" in ended.err

@@ -1,0 +1,100 @@
+"""Accuracy and calibration against answers worked out by hand."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.data import ClassLabel
+from models.evaluate import calibration_error, evaluate, main
+from models.export import export
+from models.zoo import read_card, read_description, update_card
+
+from .conftest import REJECTION, WNIDS, write_arrays, write_run
+
+
+def test_calibration_error_by_hand():
+    # Bins of a fifth. (0.6, 0.8]: 0.7 right, 0.78 wrong -> |0.5 - 0.74|, twice; (0.4, 0.6]: 0.55 right -> 0.45;
+    # (0.8, 1]: 0.99 right -> 0.01.
+    best = torch.tensor([0.7, 0.78, 0.55, 0.99])
+    probabilities = torch.stack((best, 1 - best), dim=1)
+    labels = torch.tensor([0, 1, 0, 0])
+    assert calibration_error(probabilities, labels, bins=5) == pytest.approx((2 * 0.24 + 0.45 + 0.01) / 4, abs=1e-6)
+
+
+def test_figures_by_hand():
+    classes = tuple(ClassLabel(f"n{index}", f"class {index}") for index in range(7))
+    # Each image's answers rank the classes 0, 1, ... 6; so class 0 is first and class 5 is beyond the fifth.
+    logits = torch.arange(7.0).neg().repeat(8, 1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 4, 5, 6])
+    seen = evaluate(logits, labels, classes, "val", temperature=0.001)  # so sure that the confidence is 1
+    expected = {"split": "val", "images": 8, "top1": 37.5, "top5": 75.0, "calibration_error": 62.5}
+    assert seen["accuracy"] == expected
+    assert seen["temperature"] == 0.001
+    shares = {wnid: (row["images"], row["top1"]) for wnid, row in seen["classes"].items()}
+    assert shares == {"n0": (3, 100), "n1": (2, 0), "n4": (1, 0), "n5": (1, 0), "n6": (1, 0)}
+
+
+def _always(first: int, run):
+    """Make a run's network answer the same to everything, ``first`` before the other classes."""
+    weights = load_file(run / "weights.safetensors")
+    weights["fc.weight"].zero_()
+    weights["fc.bias"].zero_()[first] = 1.0
+    save_file(weights, run / "weights.safetensors")
+
+
+def test_the_command_counts_what_a_known_network_gets_right(tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=5, size=32)
+    runs = [write_run(tmp_path / variant, variant, classes=6) for variant in ("soft", "max")]
+    for first, run in enumerate(runs):
+        _always(first, run)
+    folder = tmp_path / "weights"
+    soft, biggest = (export(run, folder=folder) for run in runs)
+    ended = command(main, "--data", data, "--folder", folder)
+    assert ended.status == 0, ended.err
+    seen = json.loads(ended.out)
+    assert list(seen) == [biggest, soft]
+    accuracy = seen[soft]["accuracy"]
+    assert (accuracy["images"], accuracy["top1"], accuracy["split"]) == (30, 16.67, "val")
+    confidence = torch.softmax(torch.tensor([1.0, 0, 0, 0, 0, 0]), 0)[0].item()
+    assert accuracy["calibration_error"] == pytest.approx(100 * (confidence - 1 / 6), abs=0.01)
+    assert {wnid: row["top1"] for wnid, row in seen[biggest]["classes"].items()} == {
+        wnid: 100.0 * (wnid == WNIDS[1]) for wnid in WNIDS
+    }
+    assert "accuracy" not in json.loads((folder / f"{soft}.json").read_text())
+    update_card(soft, folder, temperature=0.5, rejection=REJECTION)
+    again = json.loads(command(main, soft, "--data", data, "--folder", folder, "--split", "train", "--card").out)
+    assert list(again) == [soft]
+    assert again[soft]["temperature"] == 0.5
+    card = read_card(soft, folder)
+    assert card.accuracy == again[soft]["accuracy"]
+    assert (card.accuracy["split"], card.accuracy["images"]) == ("train", 96)
+    assert read_description(biggest, folder).temperature == 1
+
+
+def test_labels_follow_the_networks_classes_not_the_image_sets(tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=5, size=32)
+    run = write_run(tmp_path / "run", "avg")
+    facts = json.loads((run / "run.json").read_text())
+    facts["classes"] = [{"wnid": WNIDS[k], "words": ""} for k in (5, 2, 4)]
+    (run / "run.json").write_text(json.dumps(facts))
+    _always(0, run)
+    name = export(run, folder=tmp_path / "weights")
+    seen = json.loads(command(main, "--data", data, "--folder", tmp_path / "weights").out)[name]
+    assert {wnid: row["top1"] for wnid, row in seen["classes"].items()} == {WNIDS[5]: 100, WNIDS[2]: 0, WNIDS[4]: 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "nowhere"], "nowhere must hold val_images.npy or a folder val/"),
+        (["--data", "nowhere", "mine"], "name of weights must be one of ['resnet18-w4-tinyimagenet3-stock'"),
+        (["--data", "nowhere", "--device", "gpu"], "device must be one that torch finds here"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(arguments, sentence, weights, command):
+    ended = command(main, *arguments, "--folder", weights)
+    assert ended.status == 2
+    assert sentence in ended.err
+    assert len(ended.err.strip().splitlines()) == 1

@@ -1,0 +1,56 @@
+"""Weights files made from training runs."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.export import main
+from models.resnet import resnet
+from models.train import main as train_main
+from models.zoo import read_description
+
+from .conftest import write_run
+
+
+def test_convolutions_are_stored_in_half_precision_and_the_rest_as_it_was(tmp_path, command):
+    run = write_run(tmp_path / "run", "lip")
+    ended = command(main, run, "--name", "mine", "--folder", tmp_path / "weights")
+    assert (ended.status, ended.out.strip()) == (0, "mine")
+    path = tmp_path / "weights" / "mine.safetensors"
+    stored, trained = load_file(path), load_file(run / "weights.safetensors")
+    network = resnet(18, "lip", width=4, stem="small", num_classes=3)
+    halved = {f"{name}.weight" for name, m in network.named_modules() if type(m).__name__ in ("Conv2d", "Linear")}
+    assert stored.keys() == trained.keys()
+    for key, value in trained.items():
+        assert torch.equal(stored[key], value.half() if key in halved else value), key
+    description = read_description("mine", tmp_path / "weights")
+    assert description.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert description.data["terms"] == "ImageNet's terms: research and education"
+    assert "accuracy" not in json.loads(path.with_suffix(".json").read_text())
+
+
+def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
+    out = tmp_path / "run"
+    options = ["--data", arrays, "--width", "4", "--batch-size", "16", "--schedule", "16x3"]
+    assert command(train_main, *options, "--out", out).status == 0
+    averages = load_file(out / "weights.safetensors")
+    (out / "weights.safetensors").unlink()
+    assert command(main, out, "--folder", tmp_path / "weights").out.strip() == "resnet18-w4-tinyimagenet4-stock"
+    stored = load_file(tmp_path / "weights" / "resnet18-w4-tinyimagenet4-stock.safetensors")
+    checkpoint = load_file(out / "checkpoint.safetensors")
+    assert not torch.equal(checkpoint["network.fc.bias"], checkpoint["average.fc.bias"])
+    assert torch.equal(stored["fc.bias"], averages["fc.bias"])
+    assert read_description("resnet18-w4-tinyimagenet4-stock", tmp_path / "weights").epochs == 3
+
+
+@pytest.mark.parametrize("missing", ["run.json", "weights.safetensors"])
+def test_a_folder_that_lacks_a_file_is_told(missing, tmp_path, command):
+    run = write_run(tmp_path / "run", "avg")
+    (run / missing).unlink()
+    ended = command(main, run, "--folder", tmp_path / "weights")
+    assert ended.status == 2
+    assert "Traceback" not in ended.err
+    assert len(ended.err.strip().splitlines()) == 1

@@ -1,0 +1,72 @@
+"""The weights in this repository: all six, whole, measured, and of use."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.data import read_image
+from models.predict import main
+from models.resnet import VARIANTS, count_macs, count_parameters
+from models.zoo import WEIGHTS, list_weights, load, read_card
+
+PHOTO = Path(__file__).resolve().parents[2] / "assets" / "examples" / "tabby.jpg"
+NAMES = [f"resnet18-w32-tinyimagenet30-{variant}" for variant in VARIANTS]
+
+
+def test_there_is_one_set_for_each_variant():
+    assert list_weights() == NAMES
+
+
+def test_all_six_were_trained_alike():
+    first, *others = (read_card(name) for name in NAMES)
+    for card in others:
+        for field in ("depth", "width", "stem", "input_size", "classes", "data", "recipe", "seed", "epochs", "licence"):
+            assert getattr(card, field) == getattr(first, field), (card.name, field)
+    assert first.seed == 0
+    assert first.epochs == sum(epochs for _, epochs in first.recipe["schedule"])
+    published = (WEIGHTS.parent / "tinyimagenet30.txt").read_text().splitlines()
+    assert [f"{label.wnid}\t{label.words}" for label in first.classes] == published
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_set_is_what_its_card_says(name):
+    loaded = load(name)
+    card = loaded.card
+    assert f"resnet18-w32-tinyimagenet30-{card.variant}" == card.name == name
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 10e6
+    assert card.parameters == count_parameters(loaded.network)
+    assert card.macs == count_macs(loaded.network, card.input_size)
+    assert all(bool(torch.isfinite(value).all()) for value in loaded.network.state_dict().values())
+    accuracy, rejection = card.accuracy, card.rejection
+    assert (accuracy["split"], accuracy["images"]) == ("val", card.data["val_images"])
+    assert 100 / len(card.classes) < accuracy["top1"] <= accuracy["top5"] <= 100
+    assert 0 <= accuracy["calibration_error"] <= 100
+    assert 0.05 < card.temperature < 20
+    assert 1 / len(card.classes) < card.threshold < 1
+    assert rejection["unknown_classes"] == 85
+    assert rejection["auroc"] > 0.5
+    assert rejection["known_kept"] + rejection["unknown_rejected"] > 100  # better than a coin
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_answers_the_photo_and_not_its_padding_or_batch(name):
+    loaded = load(name)
+    x = loaded.preprocess(read_image(PHOTO))
+    with torch.no_grad():
+        alone, together = loaded.network(x), loaded.network(torch.cat((x.flip(2), x)))
+        other = loaded.network(torch.zeros_like(x))
+    torch.testing.assert_close(together[1:], alone, rtol=1e-3, atol=1e-3)
+    assert (alone - other).abs().max() > 0.5
+
+
+def test_predict_prints_all_six(command):
+    ended = command(main, PHOTO)
+    assert ended.status == 0, ended.err
+    lines = ended.out.splitlines()
+    assert [line.split()[0] for line in lines] == list(VARIANTS)
+    for line in lines:
+        shares = [int(word) for word, sign in zip(line.split(), line.split()[1:], strict=False) if sign == "%"]
+        assert len(shares) == 5
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 103
