@@ -1,6 +1,8 @@
 """PoolScope's way in: read the options, build the page, serve it. ``python app.py --help`` lists the options."""
 
 import os
+import signal
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +18,10 @@ def main(
     host: Annotated[
         str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen at; 0.0.0.0 for all.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar="GRADIO_SERVER_PORT", min=1, max=65535, help="Port to listen at.")
-    ] = 7860,
+    port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", min=1, max=65535, help="Port to listen at.")] = 7860,
     networks: Annotated[
         list[str] | None,
-        typer.Option(help="A network to load, by its weights' name or its variant; give it again for more. Default: all."),
+        typer.Option(help="A network to load, by variant or name; give it again for more. Default: all."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
@@ -32,6 +32,8 @@ def main(
 
         return build_page(networks or [], device)
 
+    # The server passes a signal on when it has ended; then the folder below must end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="poolscope-") as folder:
         # Gradio reads these when it is imported. Uploads lie in a folder of this process alone, and end with it.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)

@@ -1,7 +1,7 @@
 """The Compare tab's pictures and sentences as HTML, drawn from what is kept of a visit.
 
-The photo is sent once, as the background that one style sheet gives to every card; each map once, as a small picture with
-transparency above it. The browser stacks them, so that their opacity needs no server.
+The photo is sent once, as the background that one style sheet gives to every card; each map once, as a small picture
+with transparency above it. The browser stacks them, so that their opacity needs no server.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from models.answer import Guess
 from models.zoo import Loaded
 from ui.look import Look, Share
 from ui.pictures import Framed, colour, data_url, jpeg, legend, png
-from ui.words import ENDS, NAMES, PLACE_NAMES, WAYS, milliseconds, percent, verdict
+from ui.words import ENDS, NAMES, PLACE_NAMES, VIEWS, WAYS, milliseconds, percent, verdict
 
 __all__ = ["draw_card", "draw_legend", "draw_note", "draw_photo", "draw_verdict", "draw_waiting_card", "share_in_words"]
 
@@ -22,16 +22,16 @@ TALLEST = 300  # of a card's picture, in CSS pixels
 
 
 def draw_photo(framed: Framed) -> str:
-    """Return the style that puts a photo into every card: whole but dimmed, and the networks' square bright and grey."""
+    """Return the style that puts a photo into every card: dimmed, but for the networks' square, which is grey."""
     (width, height), side = framed.image.size, framed.side
     photo = data_url(jpeg(framed.image), "image/jpeg")
     return f"""<style>
 .ps-photo {{ aspect-ratio: {width} / {height}; width: min(100%, {round(TALLEST * width / height)}px); }}
-.ps-photo, .ps-square {{ background-image: url({photo}); }}
+.ps-photo, .ps-square::before {{ background-image: url({photo}); }}
+.ps-square::before {{ background-size: {100 * width / side:.3f}% {100 * height / side:.3f}%; }}
 .ps-square {{
   left: {100 * framed.left / width:.3f}%; top: {100 * framed.top / height:.3f}%;
   width: {100 * side / width:.3f}%; height: {100 * side / height:.3f}%;
-  background-size: {100 * width / side:.3f}% {100 * height / side:.3f}%;
 }}
 </style>"""
 
@@ -50,8 +50,8 @@ def draw_note(networks: Sequence[Loaded]) -> str:
     card = networks[0].card
     size = card.input_size
     return (
-        f'<p class="ps-note">Every network sees the bright square as {size} × {size} pixels. All were trained alike, once '
-        f"(seed {card.seed}): differences of about a point may be chance.</p>"
+        f'<p class="ps-note">The networks see the grey square at {size} × {size} pixels. Each was trained once, '
+        "with one seed: differences of about a point may be chance.</p>"
     )
 
 
@@ -70,18 +70,19 @@ def draw_card(loaded: Loaded, look: Look, place: str, view: str) -> str:
         words = share_in_words(look.variant, place, share)
     else:
         values = seen.pooled
-        words = f"{_size(seen.input_shape)} pixels pooled to {_size(seen.output_shape)}, mean of {seen.output_shape[0]} channels."
+        sizes, channels = f"{_size(seen.input_shape)} pixels pooled to {_size(seen.output_shape)}", seen.output_shape[0]
+        words = f"{sizes}, mean of {channels} channels."
     picture = data_url(png(colour(values)))
-    described = f"{NAMES[look.variant]}, {'share' if view == 'share' else 'pooled map'} at {PLACE_NAMES[place]}: {words}"
+    described = f"{NAMES[look.variant]}, {VIEWS[view].lower()} at {PLACE_NAMES[place]}: {words}"
     if view == "share":
         described += f" {_where(values)}"
     unsure = "" if look.answer.known else '<p class="ps-unsure">Not sure of any of these.</p>'
     return f"""<article class="ps-card">
 {_head(loaded)}
 <div class="ps-photo"><div class="ps-square"><img class="ps-map" src="{picture}" alt="{escape(described)}"></div></div>
-<p class="ps-words">{escape(words)}</p>
 <ol class="ps-guesses">{"".join(_guess(guess) for guess in look.answer.top)}</ol>
 {unsure}
+<p class="ps-words">{escape(words)}</p>
 <p class="ps-time">{milliseconds(look.time_ms)}, of which pooling {milliseconds(look.pooling_ms)}</p>
 </article>"""
 
@@ -98,9 +99,9 @@ def draw_waiting_card(loaded: Loaded) -> str:
 def _head(loaded: Loaded) -> str:
     variant, accuracy = loaded.network.variant, loaded.card.accuracy
     return (
-        f"<h3>{NAMES[variant]}</h3>"
-        f'<p class="ps-way">{WAYS[variant]} · <span title="on {accuracy["images"]} photos of the classes it knows">'
-        f"right in {accuracy['top1']:.1f} %</span></p>"
+        f"<header><h3>{NAMES[variant]}</h3>"
+        f'<span title="on {accuracy["images"]} photos that it was not trained on">{accuracy["top1"]:.1f} % right</span>'
+        f'</header><p class="ps-way">{WAYS[variant]}</p>'
     )
 
 

@@ -1,11 +1,10 @@
 """The Compare tab: the networks look at one photo; what each says, which pixels each keeps, how long each takes.
 
-A new photo is looked at by one network after the other, and each card is sent when it is finished. Another place or view is
-drawn from what is kept of the visit, without a forward pass. The opacity is the browser's affair alone.
+A new photo is looked at by one network after the other, and each card is sent when it is finished. Another place or
+view is drawn from what is kept of the visit, without a forward pass. The opacity is the browser's affair alone.
 """
 
 import json
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,7 +16,7 @@ from models.zoo import Loaded
 from ui.cards import draw_card, draw_legend, draw_note, draw_photo, draw_verdict, draw_waiting_card
 from ui.context import Context
 from ui.look import PLACES, Look, look
-from ui.photo import Photo
+from ui.photo import Photo, PhotoInput
 from ui.pictures import data_url, frame, png
 from ui.takeaway import draw_row, numbers
 from ui.visit import Visit
@@ -70,6 +69,8 @@ class Compare:
         yield visit.key, draw_photo(visit.framed), draw_verdict([], self.networks), *waiting
         for index, (loaded, seen) in enumerate(self._looks(photo)):
             if not visits.is_last(session, visit):
+                # When a run ends, what it sent last is sent once more: that must not be its key.
+                yield gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
                 return
             visit.looks[seen.variant] = seen
             cards: list[Update] = [gr.skip() for _ in self.networks]
@@ -113,8 +114,8 @@ class Compare:
         """Let networks look at a photo.
 
         Returns the numbers of each network as JSON (its label with probability and whether it is known, the five best
-        guesses, milliseconds in all and in pooling, shapes and share figures at every place, the maps at the place asked
-        for) and the picture of the share maps at that place, side by side.
+        guesses, milliseconds in all and in pooling, shapes and share figures at every place, the maps at the place
+        asked for) and the picture of the share maps at that place, side by side.
         """
         if photo is None:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
@@ -151,13 +152,13 @@ def build(context: Context) -> None:
 
     said = gr.HTML(draw_verdict(looks, tab.networks), elem_id="verdict", apply_default_css=False)
     gr.HTML(draw_note(tab.networks), apply_default_css=False)
+    places = [(PLACE_NAMES[place].capitalize(), place) for place in PLACES]
+    place = gr.Radio(places, value=FIRST_PLACE, label="Place", elem_id="place", elem_classes="ps-pills")
     with gr.Row(elem_id="controls"):
-        places = [(PLACE_NAMES[place].capitalize(), place) for place in PLACES]
-        place = gr.Radio(places, value=FIRST_PLACE, label="Place in the network", elem_id="place")
         views = [(words, view) for view, words in VIEWS.items()]
-        view = gr.Radio(views, value=FIRST_VIEW, label="Map", elem_id="view")
-        opacity = gr.Slider(0, 100, 100, step=5, label="Opacity of the maps in percent", elem_id="opacity")
-    key_to_colours = gr.HTML(draw_legend(FIRST_VIEW), elem_id="legend", apply_default_css=False)
+        view = gr.Radio(views, value=FIRST_VIEW, label="Map", elem_id="view", elem_classes="ps-pills", scale=0)
+        opacity = gr.Slider(0, 100, 100, step=5, label="Opacity", elem_id="opacity", scale=0, buttons=[])
+        colours = gr.HTML(draw_legend(FIRST_VIEW), elem_id="legend", apply_default_css=False)
     style = gr.HTML(draw_photo(tab.opening.framed), elem_id="photo-style", apply_default_css=False)
     with gr.Row(elem_id="cards"):
         cards = [
@@ -169,9 +170,9 @@ def build(context: Context) -> None:
             for loaded, seen in zip(tab.networks, looks, strict=True)
         ]
     with gr.Row(elem_id="take-along"):
-        again = gr.Button("Run again", size="sm", elem_id="again")
-        row = gr.Button("Save the maps (PNG)", size="sm", elem_id="save-row")
-        report = gr.Button("Save all numbers (JSON)", size="sm", elem_id="save-numbers")
+        again = gr.Button("Run again", size="sm", scale=0, elem_id="again")
+        row = gr.Button("Save the maps (PNG)", size="sm", scale=0, elem_id="save-row")
+        report = gr.Button("Save all numbers (JSON)", size="sm", scale=0, elem_id="save-numbers")
     visit_key = gr.Textbox(OPENING, visible="hidden")
     file = gr.Textbox(visible="hidden")
 
@@ -191,7 +192,7 @@ def build(context: Context) -> None:
         [place.input, view.input],
         tab.redraw,
         [visit_key, place, view],
-        [key_to_colours, *cards],
+        [colours, *cards],
         api_name="redraw",
         api_visibility="private",
         show_progress="hidden",
@@ -199,19 +200,22 @@ def build(context: Context) -> None:
         concurrency_limit=2,
     )
     opacity.input(None, [opacity], [], js=SET_OPACITY, api_name="opacity", api_visibility="private")
-    row.click(
-        tab.save_row, [visit_key, place, view, opacity], [file], api_name="save_row", api_visibility="private"
-    ).success(None, [file], [], js=SAVE.replace("NAME", "poolscope.png"), api_name="save_row_file", api_visibility="private")
-    report.click(
-        tab.save_numbers, [visit_key, place], [file], api_name="save_numbers", api_visibility="private"
-    ).success(None, [file], [], js=SAVE.replace("NAME", "poolscope.json"), api_name="save_numbers_file", api_visibility="private")
+    for button, save, inputs, name in (
+        (row, tab.save_row, [visit_key, place, view, opacity], "poolscope.png"),
+        (report, tab.save_numbers, [visit_key, place], "poolscope.json"),
+    ):
+        made = button.click(
+            save, inputs, [file], api_name=save.__name__, api_visibility="private", show_progress="hidden"
+        )
+        made.success(None, [file], [], js=SAVE.replace("NAME", name), api_visibility="private")
 
     variants = [loaded.network.variant for loaded in tab.networks]
+    asked_photo = PhotoInput(label="Photo", visible=False)
     asked = gr.CheckboxGroup(variants, value=variants, label="Networks", visible=False)
     gr.on(
         [],
         tab.compare,
-        [context.photo, asked, place],
+        [asked_photo, asked, place],
         [gr.JSON(visible=False, label="Numbers"), gr.Image(visible=False, format="png", label="Share maps")],
         api_name="compare",
         concurrency_id="networks",

@@ -1,11 +1,11 @@
 """What the page gives to each of its tabs.
 
 Every tab is a module with ``build(context: Context) -> None``, called inside its ``gr.Tab``, which creates the tab's
-components, events and endpoint. The networks are loaded once, before the page is built, in the order stock, max, avg, soft,
-lip, lift (less those that were not asked for), and nothing here changes after start but what ``visits`` holds.
+components, events and endpoint. The networks are loaded once, before the page is built, in the order stock, max, avg,
+soft, lip, lift (less those that were not asked for), and nothing here changes after start but what ``visits`` holds.
 
-Whoever runs a network for its time or its answer holds ``machine`` meanwhile, one network at a time: then two visitors share
-the processor in turns, and neither's milliseconds are those of the other.
+Whoever runs a network for its time or its answer holds ``machine`` meanwhile, one network at a time: then two visitors
+share the processor in turns, and neither's milliseconds are those of the other.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Context:
     networks: tuple[Loaded, ...]
     """The networks in the page's order, in eval mode."""
     photo: PhotoInput
-    """The photo that the visitor chose. Its ``change`` event covers upload, webcam, clipboard, examples and clearing."""
+    """The visitor's photo. Its ``change`` event covers upload, webcam, clipboard, examples and clearing."""
     opening: Photo
     """The example with which the page opens; each tab shows it finished."""
     visits: Visits

@@ -41,18 +41,22 @@ def list_examples(folder: Path = ASSETS) -> tuple[Example, ...]:
 
 
 def draw_strip(examples: Sequence[Example], known: Collection[str]) -> str:
-    """Return the strip of thumbnails as HTML; an example of nothing that the networks know says so.
+    """Return the strip of thumbnails as HTML; those of nothing that the networks know come apart.
 
     Args:
         known: WordNet ids of what the networks know.
     """
-    buttons = []
+    lists: dict[bool, list[str]] = {True: [], False: []}
     for index, example in enumerate(examples):
         with Image.open(example.path) as photo:
             picture = data_url(jpeg(ImageOps.fit(photo.convert("RGB"), THUMBNAIL)), "image/jpeg")
-        note = "" if example.wnid in known else '<small>not among what they know</small>'
-        buttons.append(
+        lists[example.wnid in known].append(
             f'<li><button type="button" value="{index}"><img src="{picture}" alt="{escape(example.alt)}">'
-            f"<span>{escape(example.title)}</span>{note}</button></li>"
+            f"<span>{escape(example.title)}</span></button></li>"
         )
-    return f'<ul class="ps-strip" aria-label="Example photos">{"".join(buttons)}</ul>'
+    titles = {True: "Things the networks know", False: "Things they have never seen"}
+    return "".join(
+        f'<h2 class="ps-strip-title">{titles[one]}</h2><ul class="ps-strip">{"".join(items)}</ul>'
+        for one, items in lists.items()
+        if items
+    )

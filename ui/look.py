@@ -1,7 +1,7 @@
 """One network's look at one photo: its answer, its time, and each place's maps reduced to what a picture needs.
 
-The maps are means over channels. LiftPool's share takes longer than the others', so it is worked out for a place when that
-place is first drawn, from the place's input kept in half precision (some 0.6 MB a photo, which spares the forward pass).
+The maps are means over channels. LiftPool's share takes longer than the others', so it is worked out for a place when
+that place is first drawn, from the place's input kept in half precision (some 0.6 MB a photo; no forward pass then).
 """
 
 import time

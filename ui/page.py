@@ -15,13 +15,12 @@ from models import zoo
 from ui import compare, models, speed, subbands
 from ui.context import Context
 from ui.examples import CHOOSE, draw_strip, list_examples
-from ui.photo import PhotoInput, read_photo
+from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.visit import Visits
 
 __all__ = ["build_blocks", "build_page", "load_networks"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
-UPLOAD_LIMIT = "20mb"
 LONGEST_KEPT_S, TIDIED_EVERY_S = 3600, 300
 
 HEADER = """
@@ -62,6 +61,7 @@ def build_blocks(networks: tuple[zoo.Loaded, ...], visits: Visits) -> gr.Blocks:
     def leave(request: gr.Request) -> None:
         visits.forget(request.session_hash or "")
 
+    blocks: gr.Blocks
     with gr.Blocks(title="PoolScope", analytics_enabled=False, delete_cache=(TIDIED_EVERY_S, LONGEST_KEPT_S)) as blocks:
         gr.HTML(HEADER, apply_default_css=False)
         with gr.Row(elem_id="main"):
@@ -111,12 +111,12 @@ def build_page(wanted: Sequence[str], device: str) -> fastapi.FastAPI:
     # Gradio checks that a photo's path is an upload only where this is set; launch() sets it, mounting does not.
     blocks.has_launched = True
     page = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: tidying(visits))
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         page,
         blocks,
         "/",
         show_error=False,
-        max_file_size=UPLOAD_LIMIT,
+        max_file_size=MAX_BYTES,
         ssr_mode=False,
         pwa=False,
         run_history=False,
@@ -130,3 +130,4 @@ def build_page(wanted: Sequence[str], device: str) -> fastapi.FastAPI:
             font_mono=["ui-monospace", "monospace"],
         ),
     )
+    return page

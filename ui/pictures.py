@@ -2,8 +2,8 @@
 
 One scale for every map: a number v, 1 being the average, lies at ``log2(v) / 2`` between -1 (a quarter or less) and 1
 (four times or more). Below the average it is blue, above it orange, and the further from it the less transparent; the
-average itself is clear. Maps lie over a grey photo, so all colour is the map's. A pixel that no window reads (NaN) is part
-of a grey chequer. Blue and orange are told apart with every common colour vision.
+average itself is clear. Maps lie over a grey photo, so all colour is the map's. A pixel that no window reads (NaN) is
+part of a grey chequer. Blue and orange are told apart with every common colour vision.
 """
 
 import base64
@@ -17,7 +17,20 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from models.data import CENTRE
 
-__all__ = ["BLUE", "GREY", "ORANGE", "Framed", "colour", "data_url", "frame", "jpeg", "legend", "png", "row_of_maps", "scale"]
+__all__ = [
+    "BLUE",
+    "GREY",
+    "ORANGE",
+    "Framed",
+    "colour",
+    "data_url",
+    "frame",
+    "jpeg",
+    "legend",
+    "png",
+    "row_of_maps",
+    "scale",
+]
 
 BLUE = (26, 102, 220)
 ORANGE = (250, 130, 0)

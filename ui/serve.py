@@ -1,12 +1,14 @@
 """Serve the page: answer ``/health`` from the first moment, everything else once the networks are loaded.
 
-The page is mounted, not launched, so that the server can be alive before it is ready: loading takes seconds, and whoever
-comes meanwhile (a health check, an early visitor) gets an answer. Imports of torch and Gradio happen in the builder, in a
-thread. Every answer carries the headers of `HEADERS`; the page asks nobody else for anything, and these see to it.
+The page is mounted, not launched, so that the server can be alive before it is ready: loading takes seconds, and
+whoever comes meanwhile (a health check, an early visitor) gets an answer. Imports of torch and Gradio happen in the
+builder, in a thread. Every answer carries `HEADERS`; the page asks nobody else for anything, and these see to it.
 """
 
 import asyncio
+import contextlib
 import json
+import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ __all__ = ["Door", "serve"]
 
 CONTENT_POLICY = (
     "default-src 'self'; "
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; "  # Gradio compiles the templates of gr.HTML and of js= in the browser
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; "  # Gradio compiles gr.HTML and js= in the browser
     "style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; "
     "media-src 'self' blob:; "
@@ -44,8 +46,9 @@ YEAR_S = 31_536_000
 LOADING_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>PoolScope</title><meta http-equiv="refresh" content="1">
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
-<style>body{font:1.1rem system-ui,sans-serif;display:grid;place-content:center;min-height:90vh;margin:0;padding:1rem}</style>
-</head><body><main><p>PoolScope is loading its networks. The page opens by itself in a few seconds.</p></main></body></html>
+<style>body { font: 1.1rem system-ui, sans-serif; max-width: 32rem; margin: 40vh auto 0; padding: 0 1rem }</style>
+</head><body><main><p>PoolScope is loading its networks. The page opens by itself in a few seconds.</p></main></body>
+</html>
 """
 
 
@@ -120,7 +123,8 @@ def _with_headers(path: str, send: "Send") -> "Send":
 
 async def _answer(send: "Send", status: int, kind: str, text: str) -> None:
     body = text.encode()
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", kind.encode()), (b"content-length", length), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -133,14 +137,22 @@ def serve(build: Callable[[], "FastAPI"], host: str, port: int) -> None:
         Exception: whatever ``build`` raised; the server has ended then.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen at {host}, port {port}: {error.strerror}") from error
 
     def end() -> None:
         server.should_exit = True
 
     door = Door(build, on_failure=end)
-    config = uvicorn.Config(door, log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none")
+    config = uvicorn.Config(
+        door, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, ws="none"
+    )
     server = uvicorn.Server(config)
-    server.run(sockets=[listener])
+    # The server ends in good order, then raises the signal again; as an interrupt it lets callers tidy up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
     if door.failure is not None:
         raise door.failure

@@ -37,7 +37,7 @@ def numbers(looks: Sequence[Look], networks: Sequence[Loaded], place: str) -> di
             "time_ms": "a forward pass without trace on the machine that serves",
             "pooling_ms": "of the pooling layers in that pass; of a stock network the stem's alone",
         },
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "gradio", "numpy")},
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "gradio": version("gradio")},
     }
 
 

@@ -1,8 +1,8 @@
 """What one visitor's last photo left behind, kept so that another place or view needs no forward pass.
 
-A visit holds a small picture of the photo and small maps, never a network's tensors for long: less than a megabyte. `Visits`
-is bounded in number, bytes and age, and what it no longer holds is gone. A visit has a key that nobody can guess and belongs
-to the session that made it: the one without the other opens nothing.
+A visit holds a small picture of the photo and small maps: about a megabyte. `Visits` is bounded in number, bytes and
+age, and what it no longer holds is gone. A visit has a key that nobody can guess and belongs to the session that made
+it: the one without the other opens nothing.
 """
 
 import secrets

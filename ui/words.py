@@ -68,7 +68,8 @@ def verdict(answers: Mapping[str, Answer], classes: int) -> str:
     if 2 * most <= count:
         said = ", ".join(f"{number} {'say' if number > 1 else 'says'} {other}" for other, number in votes)
         return f"The networks disagree: {said}."
-    agreeing = {variant: answer.top[0].probability for variant, answer in answers.items() if answer.top[0].label == label}
+    best = {variant: answer.top[0] for variant, answer in answers.items()}
+    agreeing = {variant: guess.probability for variant, guess in best.items() if guess.label == label}
     surest = max(agreeing, key=lambda variant: agreeing[variant])
     if count == 1:
         return f"{NAMES[surest]} says {label}, {percent(agreeing[surest])}."
