@@ -115,11 +115,13 @@ class Measured:
     def summary(self) -> str:
         """Return where and how this was measured."""
         machine = self.machine
+        short = min(rounds(self.networks), rounds(self.poolings)) < ROUNDS
         device = "" if machine["device"] == "cpu" else f" and {machine['device']}"
         return (
             f"Measured just now on the machine that serves, {_count(rounds(self.networks), 'round')} of the networks "
             f"and {_count(rounds(self.poolings), 'round')} of the poolings: {machine['processor']}{device}, "
             f"{_count(machine['cores'], 'core')}, {_count(machine['threads'], 'thread')}, torch {machine['torch']}."
+            + (f" Time was up before all {ROUNDS} rounds: the machine is slow or busy." if short else "")
         )
 
 
