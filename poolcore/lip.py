@@ -68,7 +68,7 @@ class _Gate(nn.Module):
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):
-    """Affine instance norm with one clear sentence for maps of a single pixel, whose variance is 0."""
+    """Affine instance norm that takes an empty batch, and says of a map of one pixel why it has no variance."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
@@ -76,7 +76,7 @@ class _InstanceNorm2d(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2] * x.shape[-1] == 1:
             raise ValueError("LIP's logits need a map of more than one pixel (one has no variance), got 1 x 1")
-        return super().forward(x)
+        return super().forward(x) if x.numel() else x
 
 
 def _norm_gate(conv: nn.Conv2d) -> tuple[nn.Module, ...]:

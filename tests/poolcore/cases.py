@@ -29,6 +29,11 @@ BATCHES = {"n1c1": (1, 1), "n3c3": (3, 3), "n1c67": (1, 67), "n3c1": (3, 1), "n0
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def fits(window: str, size: str) -> bool:
+    geometry = WINDOWS[window]
+    return all(n + 2 * p >= k for n, k, p in zip(SIZES[size], geometry.kernel_size, geometry.padding, strict=True))
+
+
 def _field(x: Tensor, room: int) -> Tensor:
     return torch.full((room,), math.nan, dtype=x.dtype)
 

@@ -19,6 +19,7 @@ from tests.poolcore.cases import (
     SIZES,
     WINDOWS,
     assert_close,
+    fits,
     near,
     pairs,
     random_map,
@@ -56,11 +57,6 @@ def pool(x: Tensor, logit: Tensor | None, geometry: Geometry) -> Tensor:
     if logit is None:
         return soft_pool2d(x, *geometry[:3], ceil_mode=geometry.ceil_mode)
     return lip2d(x, logit, *geometry[:3], ceil_mode=geometry.ceil_mode)
-
-
-def fits(window: str, size: str) -> bool:
-    geometry = WINDOWS[window]
-    return all(n + 2 * p >= k for n, k, p in zip(SIZES[size], geometry.kernel_size, geometry.padding, strict=True))
 
 
 def legal(case: tuple[str, ...]) -> bool:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 Map = list[list[float]]
 Line = list[float]
+Pixels = list[tuple[int, int]]
+Read = tuple[int, int, Pixels]
 
 # The worked examples' inputs.
 X = [[1.0, 2.0, 0.0, -1.0], [3.0, 4.0, 1.0, 2.0], [-2.0, 0.5, 2.5, 1.5], [0.0, 1.0, -3.0, 4.0]]
@@ -36,12 +38,13 @@ class Geometry(NamedTuple):
             return [a for a in range(-p, n, s) if a - s + k < n + p]
         return list(range(-p, n + p - k + 1, s))
 
-    def reads(self, height: int, width: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """Yield each output with the valid pixels that it reads, in row-major order."""
+    def reads(self, height: int, width: int, kernel_size: tuple[int, int] | None = None) -> Iterator[Read]:
+        """Yield each output with the valid pixels that it reads, in row-major order; at will through another kernel."""
+        kernel_height, kernel_width = kernel_size or self.kernel_size
         for a, top in enumerate(self.starts(0, height)):
             for b, left in enumerate(self.starts(1, width)):
-                rows = [i for i in range(top, top + self.kernel_size[0]) if 0 <= i < height]
-                columns = [j for j in range(left, left + self.kernel_size[1]) if 0 <= j < width]
+                rows = [i for i in range(top, top + kernel_height) if 0 <= i < height]
+                columns = [j for j in range(left, left + kernel_width) if 0 <= j < width]
                 yield a, b, [(i, j) for i in rows for j in columns]
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -96,23 +99,20 @@ def weighted_pool(x: Map, logit: Map, geometry: Geometry, upstream: Map | None =
     return pooled
 
 
-def coverage(geometry: Geometry, height: int, width: int, outputs: tuple[int, int] | None = None) -> Map:
+def coverage(geometry: Geometry, height: int, width: int, kernel_size: tuple[int, int] | None = None) -> Map:
     """A: the sum of 1 / (valid pixels of the window) over the windows that read a pixel."""
-    sums = zeros(height, width)
-    for a, b, pixels in geometry.reads(height, width):
-        if outputs is None or (a < outputs[0] and b < outputs[1]):
-            for i, j in pixels:
-                sums[i][j] += 1 / len(pixels)
-    return sums
+    return weight_sums(lambda pixels: [1 / len(pixels)] * len(pixels), geometry, (height, width), kernel_size)
 
 
-Weigh = Callable[[list[tuple[int, int]]], Sequence[float]]
-
-
-def weight_sums(weigh: Weigh, geometry: Geometry, size: tuple[int, int]) -> Map:
+def weight_sums(
+    weigh: Callable[[Pixels], Sequence[float]],
+    geometry: Geometry,
+    size: tuple[int, int],
+    kernel_size: tuple[int, int] | None = None,
+) -> Map:
     """S: each pixel's weights, summed over outputs; ``weigh`` gives the weights of the pixels that an output reads."""
     sums = zeros(*size)
-    for _, _, pixels in geometry.reads(*size):
+    for _, _, pixels in geometry.reads(*size, kernel_size):
         for weight, (i, j) in zip(weigh(pixels), pixels, strict=True):
             sums[i][j] += weight
     return sums
