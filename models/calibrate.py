@@ -5,8 +5,8 @@ Two numbers of the card are chosen here, both on one half of the validation imag
 * the temperature, at which the right class is most likely (Guo et al. 2017, arXiv 1706.04599);
 * the threshold, below which the largest probability means "probably none of the things I know" (Hendrycks & Gimpel
   2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on. At
-  the threshold as large a share of unknown photos is rejected as of known photos is kept. (Largest logit, energy,
-  entropy and the margin of the best two guesses told known from unknown no better on the networks of models/weights.)
+  the threshold as large a share of unknown photos is rejected as of known photos is kept. (The largest logit, energy,
+  entropy and the margin of the best two guesses gain at most 0.01 of AUROC on `stock`, so the plainest was taken.)
 
 How well the threshold does is then measured on the other half: other images of the known classes, and other unknown
 classes.
@@ -26,7 +26,7 @@ from models.data import open_images
 from models.evaluate import compute_logits
 from models.zoo import WEIGHTS, Rejection, list_weights, load_network, read_description, update_card
 
-__all__ = ["choose_temperature", "choose_threshold", "measure_rejection"]
+__all__ = ["best_probability", "choose_temperature", "choose_threshold", "measure_rejection"]
 
 COLDEST, HOTTEST = 0.05, 20.0
 DIGITS = 4  # of the two numbers, in the card
