@@ -92,6 +92,7 @@ def draw_waiting_card(loaded: Loaded) -> str:
     return f"""<article class="ps-card ps-waiting" aria-busy="true">
 {_head(loaded)}
 <div class="ps-photo"><div class="ps-square"></div></div>
+<div class="ps-blank"></div>
 <p class="ps-words">Looking …</p>
 </article>"""
 
@@ -119,8 +120,9 @@ def share_in_words(variant: str, place: str, share: Share) -> str:
     if variant == "avg":
         return "Every pixel counts alike: this is what the others are held against."
     words = f"{share.dropped:.0f} % of all pixels dropped, {share.kept:.0f} % count more than twice."
-    if variant == "stock" and place != "stem":
-        words += " A strided convolution's weights: the same for every photo."
+    if variant == "stock":
+        stem = " At the stem this network has max pooling, too."
+        words += stem if place == "stem" else " A strided convolution's weights: the same for every photo."
     if variant == "lift":
         words += " By absolute response."
     return words

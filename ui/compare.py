@@ -207,7 +207,14 @@ def build(context: Context) -> None:
         made = button.click(
             save, inputs, [file], api_name=save.__name__, api_visibility="private", show_progress="hidden"
         )
-        made.success(None, [file], [], js=SAVE.replace("NAME", name), api_visibility="private")
+        made.success(
+            None,
+            [file],
+            [],
+            js=SAVE.replace("NAME", name),
+            api_name=f"{save.__name__}_file",
+            api_visibility="private",
+        )
 
     variants = [loaded.network.variant for loaded in tab.networks]
     asked_photo = PhotoInput(label="Photo", visible=False)

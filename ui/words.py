@@ -34,8 +34,8 @@ PLACE_NAMES = {
 }
 VIEWS = {"share": "Share", "pooled": "Pooled map"}
 ENDS = {
-    "share": ("¼ or less: dropped", "1: as averaging", "4 or more: kept"),
-    "pooled": ("¼ or less: weak", "1: the map's mean", "4 or more: strong"),
+    "share": ("1/4 or less: dropped", "1: as averaging", "4 or more: kept"),
+    "pooled": ("1/4 or less: weak", "1: the map's mean", "4 or more: strong"),
 }
 """What the colour scale's beginning, middle and end mean in each view."""
 

@@ -46,4 +46,5 @@ def test_no_percentage_claims_more_than_it_is(probability: float, words: str) ->
 
 
 def test_milliseconds_have_the_digits_that_are_true() -> None:
-    assert [milliseconds(t) for t in (0.04, 1.25, 9.94, 10.4, 123.4)] == ["0.0 ms", "1.2 ms", "9.9 ms", "10 ms", "123 ms"]
+    shown = [milliseconds(time_ms) for time_ms in (0.04, 1.25, 9.94, 10.4, 123.4)]
+    assert shown == ["0.0 ms", "1.2 ms", "9.9 ms", "10 ms", "123 ms"]
