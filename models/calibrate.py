@@ -24,7 +24,7 @@ from torch import Tensor
 from models.command import open_device, plain_errors
 from models.data import open_images
 from models.evaluate import compute_logits
-from models.zoo import WEIGHTS, Rejection, list_weights, load_network, read_description, update_card
+from models.zoo import WEIGHTS, Rejection, load_network, read_description, select_weights, update_card
 
 __all__ = ["best_probability", "choose_temperature", "choose_threshold", "measure_rejection"]
 
@@ -94,7 +94,9 @@ def main(
 ) -> None:
     """Choose each network's temperature and threshold, and write them into its card."""
     torch.set_num_threads(threads)
-    for name in names or list_weights(folder):
+    with plain_errors():
+        chosen = select_weights(names, folder)
+    for name in chosen:
         with plain_errors():
             description = read_description(name, folder)
             network = load_network(description, folder, open_device(device))

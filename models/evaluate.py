@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from models.command import open_device, plain_errors
 from models.data import ClassLabel, Images, normalise, open_images, square
-from models.zoo import WEIGHTS, Accuracy, list_weights, load_network, read_description, update_card
+from models.zoo import WEIGHTS, Accuracy, load_network, read_description, select_weights, update_card
 
 __all__ = ["Evaluation", "calibration_error", "compute_logits", "evaluate"]
 
@@ -107,7 +107,9 @@ def main(
     """Print, as JSON, how often networks are right on a split of an image set."""
     torch.set_num_threads(threads)
     results = {}
-    for name in names or list_weights(folder):
+    with plain_errors():
+        chosen = select_weights(names, folder)
+    for name in chosen:
         with plain_errors():
             description = read_description(name, folder)
             network = load_network(description, folder, open_device(device))

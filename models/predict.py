@@ -11,7 +11,7 @@ import typer
 from models.answer import Answer, answer
 from models.command import open_device, plain_errors
 from models.data import read_image
-from models.zoo import WEIGHTS, list_weights, load
+from models.zoo import WEIGHTS, load, select_weights
 
 __all__ = ["table"]
 
@@ -44,7 +44,7 @@ def main(
     answers = []
     with plain_errors():
         image = read_image(photo)
-        networks = [load(name, folder=folder, device=open_device(device)) for name in names or list_weights(folder)]
+        networks = [load(name, folder=folder, device=open_device(device)) for name in select_weights(names, folder)]
     for loaded in networks:
         with torch.inference_mode():
             x = loaded.preprocess(image)

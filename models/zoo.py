@@ -7,6 +7,7 @@ makes it a `Card`. Only then are they loaded: no network is served whose accurac
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -33,6 +34,7 @@ __all__ = [
     "load_network",
     "read_card",
     "read_description",
+    "select_weights",
     "update_card",
     "write_description",
 ]
@@ -141,13 +143,26 @@ def list_weights(folder: Path = WEIGHTS) -> list[str]:
     return sorted((path.stem for path in folder.glob("*.safetensors") if path.with_suffix(".json").exists()), key=rank)
 
 
+def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -> list[str]:
+    """Return the given names, or those of all weights in a folder.
+
+    Raises:
+        ValueError: for an unknown name, listing those that exist, or a folder without weights.
+    """
+    there = list_weights(folder)
+    if not there:
+        raise ValueError(f"{folder} holds no weights")
+    for name in names or ():
+        if name not in there:
+            raise ValueError(f"name of weights must be one of {there}, got {name!r}")
+    return list(names) if names else there
+
+
 _C = TypeVar("_C", bound=Description)
 
 
 def _read(kind: type[_C], name: str, folder: Path) -> _C:
-    names = list_weights(folder)
-    if name not in names:
-        raise ValueError(f"name of weights must be one of {names}, got {name!r}")
+    select_weights([name], folder)
     content = json.loads((folder / f"{name}.json").read_text())
     missing = [field.name for field in fields(kind) if field.name not in content]
     if missing:

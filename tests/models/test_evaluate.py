@@ -85,6 +85,11 @@ def test_labels_follow_the_networks_classes_not_the_image_sets(tmp_path, command
     assert {wnid: row["top1"] for wnid, row in seen["classes"].items()} == {WNIDS[5]: 100, WNIDS[2]: 0, WNIDS[4]: 0}
 
 
+def test_a_folder_without_weights_is_told(arrays, tmp_path, command):
+    ended = command(main, "--data", arrays, "--folder", tmp_path / "empty")
+    assert (ended.status, ended.err.strip()) == (2, f"{tmp_path / 'empty'} holds no weights")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
