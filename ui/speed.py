@@ -94,17 +94,17 @@ class Measured:
             rows = [
                 (
                     NAMES[t.name],
-                    milliseconds(t.total.median),
+                    _time(t.total.median),
                     _span(t.total),
-                    milliseconds(t.pooling.median),
-                    milliseconds(max(0, t.total.median - t.pooling.median)),
+                    _time(t.pooling.median),
+                    _time(max(0, t.total.median - t.pooling.median)),
                 )
                 for t in self.networks
             ]
             parts.append(_table(f"One image of {size} × {size} pixels through each network", head, rows))
         if rounds(self.poolings):
             pooling_rows = [
-                (NAMES[t.name], milliseconds(t.total.median), _span(t.total), WINDOWS[t.name]) for t in self.poolings
+                (NAMES[t.name], _time(t.total.median), _span(t.total), WINDOWS[t.name]) for t in self.poolings
             ]
             shape = " × ".join(map(str, self.shape))
             title = f"Each pooling by itself, on one map of {shape} (batch, channels, height, width)"
@@ -142,8 +142,13 @@ def _three(times: Quartiles) -> dict[str, float]:
     }
 
 
+def _time(time_ms: float) -> str:
+    """Return a time with two digits where it is a fraction of a millisecond, as single poolings' are."""
+    return milliseconds(time_ms) if time_ms >= 1 else f"{time_ms:.2g} ms"
+
+
 def _span(times: Quartiles) -> str:
-    lower, upper = milliseconds(times.lower), milliseconds(times.upper)
+    lower, upper = _time(times.lower), _time(times.upper)
     return upper if lower == upper else f"{lower.removesuffix(' ms')} to {upper}"
 
 
