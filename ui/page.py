@@ -37,9 +37,11 @@ def load_networks(wanted: Sequence[str], device: str) -> tuple[zoo.Loaded, ...]:
     """Load the networks that are wanted, by name or variant, in the page's order; all if none is named.
 
     Raises:
-        ValueError: for a name that does not exist, naming those that do.
+        ValueError: for a name that does not exist, naming those that do, or if there are no weights at all.
     """
     names = zoo.list_weights()
+    if not names:
+        raise ValueError(f"there are no weights in {zoo.WEIGHTS.parent.name}/{zoo.WEIGHTS.name}")
     variants = {name.rpartition("-")[2]: name for name in names}
     unknown = [name for name in wanted if name not in names and name not in variants]
     if unknown:
