@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolcore.lift import WAVELETS, LiftDownPool2d, LiftFilter, PaddingMode
+from poolcore.precision import autocast_off
 
 __all__ = ["lift_share"]
 
@@ -175,7 +176,8 @@ def lift_share(layer: LiftDownPool2d, x: Tensor, coverage: Tensor) -> Tensor:
     sums = x.new_empty((n * c, height, width))
     for start in range(0, n * c, length):
         rows = slice(start, start + length)
-        total, unmoved = _share_sums(x[rows], predict.rows(rows), update.rows(rows), last_is_copy=odd, ll=ll)
+        with autocast_off(x.device.type):
+            total, unmoved = _share_sums(x[rows], predict.rows(rows), update.rows(rows), last_is_copy=odd, ll=ll)
         as_average = unmoved.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
         sums[rows] = total[:, :height, :width] + as_average * coverage
     return sums.view(n, c, height, width)

@@ -32,8 +32,9 @@ def _detach(output: Tensor | Bands) -> Tensor | Bands:
 class Seen:
     """What one pooling place did in a forward pass.
 
-    The tensors are detached but not copied: what a later layer changes in place is changed here too. Share and bands
-    are computed when first asked for, with the layer's parameters of that moment, and then kept.
+    ``layer`` is the pooling; ``input``, ``output`` and, for LIP, ``logit_from`` are detached but not copied: what a
+    later layer changes in place is changed here too. ``milliseconds`` is the time of the call. Share and bands are
+    computed when first asked for, with the layer's parameters of that moment, and then kept.
     """
 
     def __init__(

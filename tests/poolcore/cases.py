@@ -91,7 +91,7 @@ def pairs(axes: Sequence[Sequence[str]], legal: Callable[[Case], bool], seed: in
     chosen = []
     while missing:
         wanted = min(missing)
-        drawn = [tuple({**dict(enumerate(map(rng.choice, axes))), **dict(wanted)}.values()) for _ in range(100)]
+        drawn = [tuple({**dict(enumerate(map(rng.choice, axes))), **dict(wanted)}.values()) for _ in range(40)]
         case = max(filter(legal, drawn), key=lambda case: len(covered(case) & missing), default=None)
         if case is None:
             missing.remove(wanted)

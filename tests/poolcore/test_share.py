@@ -214,6 +214,16 @@ def test_dtype_shape_and_mode(layer: nn.Module) -> None:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("layer", every_layer(), ids=lambda layer: type(layer).__name__)
+def test_autocast_changes_no_share_but_through_lips_own_convolutions(layer: nn.Module) -> None:
+    x, layer = random_map(1, 2, 3, 9, 8).float(), layer.float()
+    want = share(layer, x)
+    with torch.autocast("cpu"):
+        got = share(layer, x)
+    assert got.dtype == torch.float32
+    assert torch.allclose(got, want, rtol=0.1) if isinstance(layer, LIP2d) else same_bits(got, want)
+
+
 def test_an_empty_batch() -> None:
     for layer in every_layer():
         assert share(layer, torch.zeros(0, 3, 8, 8, dtype=torch.float64)).shape == (0, 3, 8, 8)
