@@ -5,6 +5,7 @@ A table stands between ``<!-- NAME: made by scripts/tables.py -->`` and ``<!-- e
 """
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -42,10 +43,17 @@ def accuracy() -> str:
                 f"{seen['calibration_error']:.1f} %",
                 f"{card['parameters'] / 1e6:.2f} M",
                 f"{card['macs'] / 1e6:.0f} M",
+                f"{card['rejection']['known_kept']:.0f} % / {card['rejection']['unknown_rejected']:.0f} %",
             ]
         )
     header = ["variant", "how it shrinks its maps", "top-1", "top-5", "calibration error", "parameters", "MACs"]
-    return _rows(header, rows, "llrrrrr")
+    table = _rows([*header, "known kept / unknown rejected"], rows, "llrrrrrr")
+    images = {card["accuracy"]["images"] for card in cards}
+    errors = [math.sqrt(a * (100 - a) / n) for a, n in ((c["accuracy"]["top1"], c["accuracy"]["images"]) for c in cards)]
+    return (
+        f"{table}\n\nTop-1 is over {' or '.join(map(str, sorted(images)))} photos, so its standard error is "
+        f"{min(errors):.1f} to {max(errors):.1f} points: with one seed, smaller differences than twice that may be chance."
+    )
 
 
 def page() -> str:
