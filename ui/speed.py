@@ -25,7 +25,7 @@ from ui.words import NAMES, milliseconds
 __all__ = ["build"]
 
 Shape: TypeAlias = tuple[int, int, int, int]
-Report: TypeAlias = tuple[str, gr.Plot, gr.Plot]
+Report: TypeAlias = tuple[str, str, gr.Plot, gr.Plot]
 
 ROUNDS = 30
 NETWORKS_BUDGET_S, POOLINGS_BUDGET_S = 6.5, 3.0
@@ -44,7 +44,7 @@ POOLING_COLOUR, REST_COLOUR = "#3f6fd8", "#9aa7bd"
 INTRODUCTION = """<p class="ps-note">How long does each way of pooling take? The server measures it now, in about ten
 seconds: first the networks on one image, then each pooling by itself on one map. Every result is checked against a slow
 computation in 64-bit numbers before it is timed.</p>"""
-NOTHING_YET = '<p class="ps-note">Nothing has been measured yet.</p>'
+NOTHING_YET, STOPPED = "Nothing has been measured yet.", "Stopped."
 LIP_NOTE = "LIP by itself is timed without the convolutions that make its logits; in its network they count as pooling."
 
 
@@ -85,10 +85,10 @@ class Measured:
             },
         }
 
-    def html(self, status: str) -> str:
-        """Return the tables, with a line that says how far the measurement is."""
+    def html(self) -> str:
+        """Return the tables of what has been measured."""
         size = self.input_size
-        parts = [f'<p class="ps-status" role="status">{escape(status)}</p>']
+        parts = []
         if rounds(self.networks):
             head = ("Network", "Median", "Middle half", "In pooling", "Rest")
             rows = [
@@ -123,6 +123,11 @@ class Measured:
             f"{_count(machine['cores'], 'core')}, {_count(machine['threads'], 'thread')}, torch {machine['torch']}."
             + (f" Time was up before all {ROUNDS} rounds: the machine is slow or busy." if short else "")
         )
+
+
+def draw_status(sentence: str) -> str:
+    """Return the line that says how far the measurement is, or where and how it was made."""
+    return f'<p class="ps-status" role="status">{escape(sentence)}</p>'
 
 
 def rounds(timings: Sequence[Timing]) -> int:
@@ -271,9 +276,10 @@ class Speed:
                 if measured.poolings
                 else f"the networks, {_count(done, 'round')}"
             )
-            yield measured.html(f"Checking and measuring {what} …"), chart, gr.Plot()
+            yield draw_status(f"Checking and measuring {what} …"), measured.html(), chart, gr.Plot()
         assert measured is not None
-        yield measured.html(measured.summary()), gr.Plot(), gr.Plot(draw_poolings(measured.poolings), visible=True)
+        chart = gr.Plot(draw_poolings(measured.poolings), visible=True)
+        yield draw_status(measured.summary()), measured.html(), gr.Plot(), chart
 
     def speed(self, shape: str) -> dict[str, object]:
         """Measure the networks and the single poolings on the machine that serves; takes about ten seconds.
@@ -302,12 +308,14 @@ def build(context: Context) -> None:
     with gr.Row(elem_id="speed-charts"):
         networks = gr.Plot(visible=False, label="Networks", show_label=False, elem_id="speed-networks")
         poolings = gr.Plot(visible=False, label="Single poolings", show_label=False, elem_id="speed-poolings")
-    tables = gr.HTML(NOTHING_YET, elem_id="speed", apply_default_css=False)
+    with gr.Column(elem_id="speed"):
+        status = gr.HTML(draw_status(NOTHING_YET), apply_default_css=False)
+        tables = gr.HTML(apply_default_css=False)
 
     running = start.click(
         tab.run,
         [shape],
-        [tables, networks, poolings],
+        [status, tables, networks, poolings],
         api_name="run_speed",
         api_visibility="private",
         show_progress="hidden",
@@ -315,5 +323,14 @@ def build(context: Context) -> None:
         concurrency_limit=1,
         trigger_mode="once",
     )
-    stop.click(None, cancels=[running], api_name="stop_speed", api_visibility="private")
+    stop.click(
+        lambda: draw_status(STOPPED),
+        None,
+        [status],
+        cancels=[running],
+        api_name="stop_speed",
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
     gr.on([], tab.speed, [shape], [gr.JSON(visible=False, label="Times")], api_name="speed", concurrency_id="speed")

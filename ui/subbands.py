@@ -9,7 +9,7 @@ from PIL import Image
 
 from ui.bands import BANDS, Rebuilt, Scale, Split, Wavelet, draw, mosaic, split_photo, split_place
 from ui.context import Context
-from ui.photo import Photo
+from ui.photo import Photo, PhotoInput
 from ui.pictures import data_url, jpeg, png
 from ui.words import PLACE_NAMES
 
@@ -101,7 +101,8 @@ def describe_rebuilt(split: Split, rebuilt: Rebuilt, keep: Sequence[str]) -> str
     """Return in a sentence how near to the original the rebuilt picture comes."""
     range_in_words = "on a scale from 0 to 1" if split.is_photo else f"where the numbers span {split.peak:.3g}"
     if len(keep) == len(BANDS):
-        return f"from all four bands: the largest error is {_power(rebuilt.largest_error)} {range_in_words}."
+        error = _power(rebuilt.largest_error)
+        return f"from all four bands: the largest error is {error} {range_in_words}, mere rounding."
     if not keep:
         return "from no band: nothing is left."
     psnr = f"PSNR {rebuilt.psnr_db:.1f} dB" if rebuilt.psnr_db < float("inf") else "without any error"
@@ -258,7 +259,12 @@ def build(context: Context) -> None:
     gr.on(
         [],
         tab.subbands,
-        [context.photo, source, keep, gr.Number(0, precision=0, visible=False, label="Channel")],
+        [
+            PhotoInput(label="Photo", visible=False),
+            source,
+            keep,
+            gr.Number(0, precision=0, visible=False, label="Channel"),
+        ],
         [
             gr.JSON(visible=False, label="Numbers"),
             gr.Image(visible=False, format="png", label="Bands"),

@@ -14,7 +14,7 @@ import ui.speed
 import ui.timing
 from poolcore.share import window_of
 from tests.ui import made_up
-from ui.speed import WINDOWS, Measured, Speed, draw_networks, draw_poolings, rounds
+from ui.speed import WINDOWS, Measured, Speed, draw_networks, draw_poolings, draw_status, rounds
 from ui.timing import (
     Candidate,
     Lap,
@@ -216,7 +216,7 @@ def measured() -> Measured:
 
 class TestReport:
     def test_tables_hold_medians_and_quartiles(self, measured):
-        html = measured.html("Done.")
+        html = measured.html()
         cells = "</td><td>"
         assert f"Stock</th><td>12 ms{cells}11 to 21 ms{cells}2.0 ms{cells}10 ms<" in html
         assert f"LIP</th><td>22 ms{cells}21 to 23 ms{cells}12 ms{cells}10 ms<" in html
@@ -227,7 +227,7 @@ class TestReport:
         assert "on the machine that serves, 3 rounds of the networks and 3 rounds of the poolings" in summary
         assert "2 cores, 1 thread, torch 2.11.0." in summary
         assert "Time was up before all 30 rounds" in summary
-        assert "&lt;fast&gt;" in measured.html(summary)
+        assert "&lt;fast&gt;" in draw_status(summary)
 
     def test_charts_hold_the_tables_numbers(self, measured):
         pooling, rest = draw_networks(measured.networks).data
@@ -276,7 +276,8 @@ class TestTab:
         reports = list(tab.run("1x4x12x12"))
         assert "Checking and measuring" in reports[0][0]
         assert "Measured just now" in reports[-1][0]
-        charted = [[plot.value is not None for plot in report[1:]] for report in reports]
+        assert reports[-1][1].count("<table") == 2
+        charted = [[plot.value is not None for plot in report[2:]] for report in reports]
         assert sum(networks for networks, _ in charted) == 1
         assert charted[-1] == [False, True]
 
