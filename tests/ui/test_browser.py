@@ -145,7 +145,8 @@ def save_for_readme(page: Page, folder: Path) -> None:
     """Save the Compare tab as a picture of at most 600 kB."""
     content = page.screenshot(full_page=True)
     with Image.open(io.BytesIO(content)) as image:
-        picture = image.convert("RGB").quantize(256)
+        colours = image.convert("RGB")
+        picture = colours.quantize(256, palette=colours.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
     assert picture.width == 1280
     folder.mkdir(parents=True, exist_ok=True)
     picture.save(folder / "compare.png", optimize=True)
