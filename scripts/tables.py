@@ -48,12 +48,16 @@ def accuracy() -> str:
         )
     header = ["variant", "how it shrinks its maps", "top-1", "top-5", "calibration error", "parameters", "MACs"]
     table = _rows([*header, "known kept / unknown rejected"], rows, "llrrrrrr")
-    images = {card["accuracy"]["images"] for card in cards}
-    errors = [math.sqrt(a * (100 - a) / n) for a, n in ((c["accuracy"]["top1"], c["accuracy"]["images"]) for c in cards)]
+    images = sorted({card["accuracy"]["images"] for card in cards})
+    errors = sorted(_standard_error(card["accuracy"]) for card in cards)
     return (
-        f"{table}\n\nTop-1 is over {' or '.join(map(str, sorted(images)))} photos, so its standard error is "
-        f"{min(errors):.1f} to {max(errors):.1f} points: with one seed, smaller differences than twice that may be chance."
+        f"{table}\n\nTop-1 is over {' or '.join(map(str, images))} photos, so its standard error is {errors[0]:.1f} to "
+        f"{errors[-1]:.1f} points: with one seed, smaller differences than twice that may be chance."
     )
+
+
+def _standard_error(accuracy: dict[str, float]) -> float:
+    return math.sqrt(accuracy["top1"] * (100 - accuracy["top1"]) / accuracy["images"])
 
 
 def page() -> str:
