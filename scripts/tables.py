@@ -87,7 +87,8 @@ def filled(text: str) -> str:
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"README.md must hold the table {name!r} exactly once")
-        text = pattern.sub(lambda _, b=begin, t=table, e=end: f"{b}\n{t()}\n{e}", text)
+        section = f"{begin}\n{table()}\n{end}"
+        text = pattern.sub(section.replace("\\", "\\\\"), text)
     return text
 
 
