@@ -113,11 +113,8 @@ def choose_radio(page: Page, group: str, name: str) -> None:
 
 
 def expect_toast(page: Page, words: str) -> None:
-    """Expect a message with these words, and close it."""
-    toast = page.locator(".toast-body").filter(has_text=words)
-    expect(toast).to_be_visible()
-    toast.get_by_role("button").click()
-    expect(toast).to_have_count(0)
+    """Expect a message with these words; messages stay for some seconds, one below the other."""
+    expect(page.get_by_test_id("toast-text").filter(has_text=words).first).to_be_visible()
 
 
 def is_shown_as(probability: float, text: str) -> bool:
