@@ -328,12 +328,12 @@ class TestVisitors:
             card = read_cards(visitor.page)["max"]
             assert_guesses(card, truths[name])
             assert_share(card, truths[name], "stage3")
-        self.replay(server, *(visitor.calls[0] for visitor in visitors.values()))
+        redraws = [next(call for call in v.calls if call.name == "redraw") for v in visitors.values()]
+        self.replay(server, *redraws)
 
     def replay(self, server: Server, mine: Call, theirs: Call) -> None:
         """Open each visit by its key from both sessions: only its own may."""
         for call, other in ((mine, theirs), (theirs, mine)):
-            assert call.name == "redraw"
             for session, status in ((call.session, 200), (other.session, 500), ("", 500)):
                 body = {"data": call.data, "session_hash": session}
                 answer = httpx.post(f"{server.url}/gradio_api/run/redraw", json=body, timeout=60)
@@ -418,14 +418,14 @@ class TestSpeed:
         for name, median, _, pooling, rest in networks:
             total, part, remainder = (float(cell.removesuffix(" ms")) for cell in (median, pooling, rest))
             assert total > 0, name
-            assert part + remainder == pytest.approx(total, abs=1.1), name
+            assert part + remainder == pytest.approx(total, abs=1.6), name
         for chart in ("#speed-networks", "#speed-poolings"):
             expect(page.locator(f"{chart} .js-plotly-plot")).to_be_visible()
 
         page.locator("#measure").click()
         expect(page.locator("#speed")).to_contain_text("measuring")
         page.locator("#stop").click()
-        expect(page.locator("#measure")).to_be_enabled()
+        expect(page.locator("#speed")).to_contain_text("Stopped")
 
 
 class TestModels:
