@@ -105,9 +105,11 @@ def test_windows_are_not_centred() -> None:
     near(soft_pool2d(tensor(X), 2), SOFT_OF_X)
 
 
+@pytest.mark.parametrize("spread", [1, 40])
 @pytest.mark.parametrize("shape", [(1, 1, 12, 5), (1, 2, 5, 12)])
-def test_height_is_not_taken_for_width(shape: tuple[int, ...]) -> None:
-    x = random_map(1, *shape).requires_grad_()
+def test_height_is_not_taken_for_width(shape: tuple[int, ...], spread: int) -> None:
+    # Either way of computing: the larger spread is beyond what a plain exponential is used for.
+    x = (spread * random_map(1, *shape)).requires_grad_()
     y = soft_pool2d(x, (3, 2), (1, 2), (1, 0))
     assert y.shape[2:] == (shape[2], (shape[3] - 2) // 2 + 1)
     upstream = random_map(2, *y.shape)
@@ -167,7 +169,10 @@ def test_channels_last_goes_backward() -> None:
 
 def test_padding_has_no_weight() -> None:
     # A padding of zeros in x would have weight e^0 and give 3.29816488, 3.27349325, 3.38904499.
-    near(soft_pool2d(tensor(X), 3, 2, 1), [3.49265273, 3.40717356, 3.51583934, 3.52498497])
+    want = [3.49265273, 3.40717356, 3.51583934, 3.52498497]
+    near(soft_pool2d(tensor(X), 3, 2, 1), want)
+    # So far down a padding of zeros would have all the weight.
+    near(soft_pool2d(tensor(X) - 100, 3, 2, 1), [value - 100 for value in want])
 
 
 def test_nothing_is_added_to_the_divisor() -> None:
