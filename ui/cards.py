@@ -16,7 +16,16 @@ from ui.look import Look, Share
 from ui.pictures import Framed, colour, data_url, jpeg, legend, png
 from ui.words import ENDS, NAMES, PLACE_NAMES, VIEWS, WAYS, milliseconds, percent, verdict
 
-__all__ = ["draw_card", "draw_legend", "draw_note", "draw_photo", "draw_verdict", "draw_waiting_card", "share_in_words"]
+__all__ = [
+    "draw_card",
+    "draw_empty_card",
+    "draw_legend",
+    "draw_note",
+    "draw_photo",
+    "draw_verdict",
+    "draw_waiting_card",
+    "share_in_words",
+]
 
 TALLEST = 300  # of a card's picture, in CSS pixels
 
@@ -89,11 +98,20 @@ def draw_card(loaded: Loaded, look: Look, place: str, view: str) -> str:
 
 def draw_waiting_card(loaded: Loaded) -> str:
     """Return the card of a network that has not answered yet."""
-    return f"""<article class="ps-card ps-waiting" aria-busy="true">
+    return _blank_card(loaded, 'aria-busy="true"', "Looking …")
+
+
+def draw_empty_card(loaded: Loaded) -> str:
+    """Return the card of a network that has nothing to look at."""
+    return _blank_card(loaded, "", "")
+
+
+def _blank_card(loaded: Loaded, state: str, words: str) -> str:
+    return f"""<article class="ps-card ps-waiting" {state}>
 {_head(loaded)}
 <div class="ps-photo"><div class="ps-square"></div></div>
 <div class="ps-blank"></div>
-<p class="ps-words">Looking …</p>
+<p class="ps-words">{words}</p>
 </article>"""
 
 

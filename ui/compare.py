@@ -13,7 +13,15 @@ import gradio as gr
 from PIL import Image
 
 from models.zoo import Loaded
-from ui.cards import draw_card, draw_legend, draw_note, draw_photo, draw_verdict, draw_waiting_card
+from ui.cards import (
+    draw_card,
+    draw_empty_card,
+    draw_legend,
+    draw_note,
+    draw_photo,
+    draw_verdict,
+    draw_waiting_card,
+)
 from ui.context import Context
 from ui.look import PLACES, Look, look
 from ui.photo import Photo, PhotoInput
@@ -28,6 +36,8 @@ Update: TypeAlias = str | dict[str, object]
 
 OPENING = ""
 """The key of the example with which the page opens: it is everybody's."""
+NOTHING = "nothing"
+"""The key while there is no photo."""
 FIRST_PLACE, FIRST_VIEW = "stage2", "share"
 NO_LONGER = "This photo's results are no longer kept: run it again."
 NO_PHOTO = "Upload a photo or choose an example."
@@ -54,23 +64,35 @@ class Compare:
         """The networks in the order of the cards."""
         return self.context.networks
 
+    def run_new(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
+        """Do as `run`, unless the visit is of this very photo: Gradio tells of each upload twice."""
+        last = self.context.visits.last(_session(request))
+        if photo is None or last is None or last.framed.image != frame(photo.image).image:
+            yield from self.run(photo, place, view, request)
+        else:
+            yield self._unchanged()
+
+    def _unchanged(self) -> tuple[Update, ...]:
+        return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
+
     def run(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
         """Yield the visit's key, the photo's style, the verdict and the cards: at first waiting, then one by one.
 
         Ends early when the visitor has gone or has begun another run.
         """
         visits, session = self.context.visits, _session(request)
-        waiting = tuple(draw_waiting_card(loaded) for loaded in self.networks)
         if photo is None:
             visits.forget(session)
-            yield OPENING, "", f'<p class="ps-verdict">{NO_PHOTO}</p>', *waiting
+            empty = (draw_empty_card(loaded) for loaded in self.networks)
+            yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
             return
         visit = visits.open(session, frame(photo.image), place, view)
+        waiting = (draw_waiting_card(loaded) for loaded in self.networks)
         yield visit.key, draw_photo(visit.framed), draw_verdict([], self.networks), *waiting
         for index, (loaded, seen) in enumerate(self._looks(photo)):
             if not visits.is_last(session, visit):
                 # When a run ends, what it sent last is sent once more: that must not be its key.
-                yield gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
+                yield self._unchanged()
                 return
             visit.looks[seen.variant] = seen
             cards: list[Update] = [gr.skip() for _ in self.networks]
@@ -126,6 +148,8 @@ class Compare:
         return numbers(looks, self.networks, place), row
 
     def _visit(self, key: str, request: gr.Request) -> Visit:
+        if key == NOTHING:
+            raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         visit = self.opening if key == OPENING else self.context.visits.get(_session(request), key)
         if visit is None:
             raise gr.Error(NO_LONGER, title="Results", print_exception=False)
@@ -176,18 +200,18 @@ def build(context: Context) -> None:
     visit_key = gr.Textbox(OPENING, visible="hidden")
     file = gr.Textbox(visible="hidden")
 
-    gr.on(
-        [context.photo.change, again.click],
-        tab.run,
-        [context.photo, place, view],
-        [visit_key, style, said, *cards],
-        api_name="run",
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="multiple",
-        concurrency_id="networks",
-        concurrency_limit=2,
-    )
+    for event, run, name in ((context.photo.change, tab.run_new, "run"), (again.click, tab.run, "run_again")):
+        event(
+            run,
+            [context.photo, place, view],
+            [visit_key, style, said, *cards],
+            api_name=name,
+            api_visibility="private",
+            show_progress="hidden",
+            trigger_mode="multiple",
+            concurrency_id="networks",
+            concurrency_limit=2,
+        )
     gr.on(
         [place.input, view.input],
         tab.redraw,

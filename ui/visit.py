@@ -82,6 +82,10 @@ class Visits:
             self._visits.move_to_end(session)
             return visit
 
+    def last(self, session: str) -> Visit | None:
+        """Return the session's visit, if one is kept."""
+        return self._visits.get(session)
+
     def is_last(self, session: str, visit: Visit) -> bool:
         """Whether the session has neither gone nor begun another visit since."""
         return self._visits.get(session) is visit
