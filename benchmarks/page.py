@@ -45,7 +45,10 @@ CLICK_TO_PIXELS = """async place => {
   const before = maps().map(map => map.src);
   const begun = performance.now();
   document.querySelector(`#place input[value="${place}"]`).click();
-  while (!maps().every((map, index) => map.src !== before[index])) await new Promise(requestAnimationFrame);
+  while (!maps().every((map, index) => map.src !== before[index])) {
+    if (performance.now() - begun > 10000) throw new Error('the maps were not drawn anew within 10 s');
+    await new Promise(requestAnimationFrame);
+  }
   await Promise.all(maps().map(map => map.decode()));
   await new Promise(requestAnimationFrame);
   return performance.now() - begun;

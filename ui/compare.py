@@ -65,32 +65,32 @@ class Compare:
         return self.context.networks
 
     def run_new(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
-        """Do as `run`, unless the visit is of this very photo: Gradio tells of each upload twice."""
-        last = self.context.visits.last(_session(request))
-        if photo is None or last is None or last.framed.image != frame(photo.image).image:
-            yield from self.run(photo, place, view, request)
+        """Do as `run`, unless the visit is of this very photo: Gradio tells of each upload twice, at the same time."""
+        visits, session = self.context.visits, _session(request)
+        if photo is None:
+            visits.forget(session)
+            empty = (draw_empty_card(loaded) for loaded in self.networks)
+            yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
+        elif visit := visits.open_for_new(session, frame(photo.image), place, view):
+            yield from self._run(visit, photo, session)
         else:
             yield self._unchanged()
-
-    def _unchanged(self) -> tuple[Update, ...]:
-        return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
 
     def run(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
         """Yield the visit's key, the photo's style, the verdict and the cards: at first waiting, then one by one.
 
         Ends early when the visitor has gone or has begun another run.
         """
-        visits, session = self.context.visits, _session(request)
         if photo is None:
-            visits.forget(session)
-            empty = (draw_empty_card(loaded) for loaded in self.networks)
-            yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
-            return
-        visit = visits.open(session, frame(photo.image), place, view)
+            raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
+        session = _session(request)
+        yield from self._run(self.context.visits.open(session, frame(photo.image), place, view), photo, session)
+
+    def _run(self, visit: Visit, photo: Photo, session: str) -> Iterator[tuple[Update, ...]]:
         waiting = (draw_waiting_card(loaded) for loaded in self.networks)
         yield visit.key, draw_photo(visit.framed), draw_verdict([], self.networks), *waiting
         for index, (loaded, seen) in enumerate(self._looks(photo)):
-            if not visits.is_last(session, visit):
+            if not self.context.visits.is_last(session, visit):
                 # When a run ends, what it sent last is sent once more: that must not be its key.
                 yield self._unchanged()
                 return
@@ -98,6 +98,9 @@ class Compare:
             cards: list[Update] = [gr.skip() for _ in self.networks]
             cards[index] = draw_card(loaded, seen, visit.place, visit.view)
             yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), self.networks), *cards
+
+    def _unchanged(self) -> tuple[Update, ...]:
+        return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
 
     def _looks(self, photo: Photo, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:
         image = self.networks[0].preprocess(photo.image)

@@ -130,6 +130,11 @@ def build_page(wanted: Sequence[str], device: str) -> fastapi.FastAPI:
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
+        ).set(  # Base's own shade is a trifle too pale for white text
+            button_primary_background_fill="*primary_600",
+            button_primary_background_fill_hover="*primary_700",
+            button_primary_background_fill_dark="*primary_600",
+            button_primary_background_fill_hover_dark="*primary_700",
         ),
     )
     return page

@@ -65,11 +65,25 @@ class Visits:
 
     def open(self, session: str, framed: Framed, place: str, view: str) -> Visit:
         """Return a new visit of a session, in place of its last one."""
-        visit = Visit(secrets.token_urlsafe(16), framed, place, view, made_at=self._clock())
         with self._lock:
-            self._visits[session] = visit
-            self._visits.move_to_end(session)
+            visit = self._open(session, framed, place, view)
         self.tidy()
+        return visit
+
+    def open_for_new(self, session: str, framed: Framed, place: str, view: str) -> Visit | None:
+        """Return a new visit of a session as `open` does; None if its last one is of this very photo."""
+        with self._lock:
+            last = self._visits.get(session)
+            if last is not None and last.framed.image == framed.image:
+                return None
+            visit = self._open(session, framed, place, view)
+        self.tidy()
+        return visit
+
+    def _open(self, session: str, framed: Framed, place: str, view: str) -> Visit:
+        visit = Visit(secrets.token_urlsafe(16), framed, place, view, made_at=self._clock())
+        self._visits[session] = visit
+        self._visits.move_to_end(session)
         return visit
 
     def get(self, session: str, key: str) -> Visit | None:
@@ -81,10 +95,6 @@ class Visits:
                 return None
             self._visits.move_to_end(session)
             return visit
-
-    def last(self, session: str) -> Visit | None:
-        """Return the session's visit, if one is kept."""
-        return self._visits.get(session)
 
     def is_last(self, session: str, visit: Visit) -> bool:
         """Whether the session has neither gone nor begun another visit since."""

@@ -124,7 +124,7 @@ class TestFirstSight:
         reached = set()
         for _ in range(70):
             page.keyboard.press("Tab")
-            inside = "ids => ids.filter(id => document.getElementById(id).contains(document.activeElement))"
+            inside = "ids => ids.filter(id => document.getElementById(id)?.contains(document.activeElement))"
             reached.update(page.evaluate(inside, wanted))
         assert [part for part in wanted if part not in reached] == []
         before = photo_shown(page)
