@@ -1,5 +1,8 @@
 """What is kept of visitors: how much, how long, and for whom."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,3 +129,16 @@ def test_what_is_old_goes_without_anybody_asking_for_it(clock: Clock) -> None:
     visits.tidy()
     assert len(visits) == 1
     assert visits.nbytes == PICTURE_BYTES
+
+
+def test_of_two_who_tell_of_one_photo_at_once_one_gets_the_visit():
+    visits, start = Visits(), Barrier(8)
+
+    def tell() -> Visit | None:
+        start.wait()
+        return visits.open_for_new("session", picture(), "stage2", "share")
+
+    with ThreadPoolExecutor(8) as tellers:
+        told = [teller.result() for teller in [tellers.submit(tell) for _ in range(8)]]
+    (opened,) = [visit for visit in told if visit is not None]
+    assert visits.is_last("session", opened)
