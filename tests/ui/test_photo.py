@@ -1,6 +1,5 @@
 """What visitors send: every kind of file becomes exactly the right pixels, or a sentence. All files are made here."""
 
-import asyncio
 import base64
 import random
 import re
@@ -17,6 +16,7 @@ import pytest
 from gradio.data_classes import ImageData
 from PIL import Image
 
+from tests.ui.loop import run
 from ui.photo import LONG_SIDE, MAX_BYTES, PhotoError, PhotoInput, decode_photo, read_photo
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -324,7 +324,7 @@ class TestField:
         field = self.field()
         for path in self.foreign(uploads):
             with pytest.raises(gr.Error, match="was not uploaded to this page"):
-                asyncio.run(field.async_move_resource_to_block_cache(path))
+                run(field.async_move_resource_to_block_cache(path))
         assert [path.name for path in uploads.iterdir()] == ["link.png"]
 
     def test_an_address_alone_is_not_fetched(self, uploads):

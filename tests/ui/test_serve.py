@@ -10,6 +10,7 @@ import fastapi
 import pytest
 from fastapi.responses import PlainTextResponse
 
+from tests.ui.loop import run
 from ui.serve import Door
 
 
@@ -90,7 +91,7 @@ def test_alive_while_loading_ready_afterwards() -> None:
             assert (await get(door, "/anything"))[2] == b"page anything"
         assert door.failure is None
 
-    asyncio.run(visit())
+    run(visit())
     assert events == ["opened", "closed"]
 
 
@@ -102,7 +103,7 @@ def test_every_answer_has_the_headers(path: str) -> None:
             await wait_until(lambda: door.ready)
             return (await get(door, path))[1]
 
-    headers = asyncio.run(visit())
+    headers = run(visit())
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
@@ -126,6 +127,6 @@ def test_a_page_that_cannot_be_built_ends_the_server() -> None:
             assert (await get(door, "/health"))[0] == 503
         return door
 
-    door = asyncio.run(visit())
+    door = run(visit())
     assert str(door.failure) == "networks must be among max, lip, got swin"
     assert ended == ["ended"]
