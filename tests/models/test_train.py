@@ -75,7 +75,7 @@ def test_64_images_with_arbitrary_labels_are_learnt_by_heart(variant, tmp_path):
     images = F.interpolate(coarse, scale_factor=8).to(torch.uint8)
     made = Made(images, torch.randint(0, 4, (64,), generator=generator), 4)
     recipe = Recipe(
-        schedule=((16, 48),), batch_size=32, label_smoothing=0, least_crop_area=0.9, weight_decay=0, ema_decay=0.9
+        schedule=((16, 80),), batch_size=32, label_smoothing=0, least_crop_area=0.9, weight_decay=0, ema_decay=0.9
     )
     train(_network(variant, width=8), made, made, recipe, tmp_path)
     assert float(_rows(tmp_path)[-1]["val_top1_percent"]) == 100
