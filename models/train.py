@@ -215,6 +215,7 @@ def train(
     resume: bool = False,
     workers: int = 0,
     device: str | torch.device = "cpu",
+    validate_every: int = 1,
     checkpoint_minutes: float = 5.0,
 ) -> dict[str, Tensor]:
     """Train a network and return the EMA's state dict of the last step.
@@ -225,6 +226,7 @@ def train(
     Args:
         network: from (N, 3, S, S) to (N, classes); trained in place.
         resume: continue at the step of the checkpoint in ``out``, if there is one.
+        validate_every: epochs from one look at the validation images to the next; the last epoch always has one.
 
     Raises:
         ValueError: if there are fewer images than one batch holds, or the loss is no longer a number.
@@ -274,10 +276,12 @@ def train(
             raise ValueError(
                 f"the loss is {mean_loss} in epoch {epoch + 1}, learning_rate {recipe.learning_rate} is too high"
             )
-        top1 = _validate(state.average, validation, recipe.schedule[-1][0], recipe, device)
+        top1 = ""
+        if (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs:
+            top1 = f"{_validate(state.average, validation, recipe.schedule[-1][0], recipe, device):.2f}"
         with log.open("a", newline="") as file:
             seconds = time.monotonic() - start
-            row = [epoch + 1, recipe.size(epoch), f"{mean_loss:.4f}", f"{top1:.2f}", f"{seconds:.1f}"]
+            row = [epoch + 1, recipe.size(epoch), f"{mean_loss:.4f}", top1, f"{seconds:.1f}"]
             csv.writer(file).writerow(row)
         state.loss_sum = 0.0
         state.save(checkpoint)
@@ -332,6 +336,7 @@ def main(
     bf16: Annotated[bool, typer.Option(help="compute in bfloat16 where it is safe")] = Recipe.bf16,
     seed: Annotated[int, typer.Option(help="of all that is random")] = Recipe.seed,
     resume: Annotated[bool, typer.Option("--resume", help="continue at the checkpoint in OUT, if any")] = False,
+    validate_every: Annotated[int, typer.Option(min=1, help="epochs between looks at the validation images")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes that load images")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
 ) -> None:
@@ -375,7 +380,17 @@ def main(
             "recipe": asdict(recipe),
         }
         _claim(out, run, resume)
-        average = train(network, images, validation, recipe, out, resume=resume, workers=workers, device=processor)
+        average = train(
+            network,
+            images,
+            validation,
+            recipe,
+            out,
+            resume=resume,
+            workers=workers,
+            device=processor,
+            validate_every=validate_every,
+        )
         save_file({name: value.contiguous().cpu() for name, value in average.items()}, out / "weights.safetensors")
 
 
