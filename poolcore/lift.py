@@ -247,7 +247,7 @@ def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter]
         bands = Bands(bands, zero, zero, zero, (2 * bands.shape[-2], 2 * bands.shape[-1]))
     parts = bands[:4]
     for name, part in zip(Bands._fields, parts, strict=False):
-        check_input(part, name)
+        check_input(part, name=name)
     if len({part.shape for part in parts}) != 1:
         raise ValueError(f"the four bands must have one shape, got {[tuple(part.shape) for part in parts]}")
     dtype = compute_dtype(parts[0].dtype)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from poolcore.weighted import weighted_pool2d
-from poolcore.window import IntOrPair, check_input, make_window
+from poolcore.window import IntOrTuple, check_input, make_window
 
 __all__ = ["LIP2d", "LogitHead", "LogitTrunk", "lip2d"]
 
@@ -21,9 +21,9 @@ GATE = 12.0
 def lip2d(
     x: Tensor,
     logit: Tensor,
-    kernel_size: IntOrPair,
-    stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: IntOrTuple = 0,
     *,
     ceil_mode: bool = False,
 ) -> Tensor:
@@ -52,7 +52,7 @@ def lip2d(
     """
     window = make_window(kernel_size, stride, padding, ceil_mode=ceil_mode)
     check_input(x)
-    check_input(logit, "logit")
+    check_input(logit, name="logit")
     if logit.shape != x.shape:
         raise ValueError(f"logit must have the shape of x, got {tuple(logit.shape)} for x of {tuple(x.shape)}")
     if logit.dtype != x.dtype:
@@ -146,9 +146,9 @@ class LIP2d(nn.Module):
     def __init__(
         self,
         channels: int,
-        kernel_size: IntOrPair,
-        stride: IntOrPair | None = None,
-        padding: IntOrPair = 0,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: IntOrTuple = 0,
         *,
         ceil_mode: bool = False,
         logit: Literal["projection", "simplified", "bottleneck"] | nn.Module = "bottleneck",

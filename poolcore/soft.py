@@ -6,16 +6,16 @@ See `poolcore.weighted` for what holds of the whole family. Any non-finite value
 from torch import Tensor, nn
 
 from poolcore.weighted import weighted_pool2d
-from poolcore.window import IntOrPair, check_input, make_window
+from poolcore.window import IntOrTuple, check_input, make_window
 
 __all__ = ["SoftPool2d", "soft_pool2d"]
 
 
 def soft_pool2d(
     x: Tensor,
-    kernel_size: IntOrPair,
-    stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: IntOrTuple = 0,
     *,
     ceil_mode: bool = False,
 ) -> Tensor:
@@ -52,9 +52,9 @@ class SoftPool2d(nn.Module):
 
     def __init__(
         self,
-        kernel_size: IntOrPair,
-        stride: IntOrPair | None = None,
-        padding: IntOrPair = 0,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: IntOrTuple = 0,
         *,
         ceil_mode: bool = False,
     ) -> None:

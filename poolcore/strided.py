@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from poolcore.window import IntOrPair, Window, check_input, make_window
+from poolcore.window import IntOrTuple, Window, check_input, make_window
 
 __all__ = ["StridedPool2d", "strided_pool2d"]
 
 
-def strided_pool2d(x: Tensor, stride: IntOrPair) -> Tensor:
+def strided_pool2d(x: Tensor, stride: IntOrTuple) -> Tensor:
     """Return every ``stride``-th pixel of each axis, beginning with the first.
 
     Shape:
@@ -26,7 +26,7 @@ def strided_pool2d(x: Tensor, stride: IntOrPair) -> Tensor:
 class StridedPool2d(nn.Module):
     """Pool as `strided_pool2d` does."""
 
-    def __init__(self, stride: IntOrPair) -> None:
+    def __init__(self, stride: IntOrTuple) -> None:
         super().__init__()
         self.window: Window = make_window(1, stride)
 

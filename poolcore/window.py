@@ -1,37 +1,52 @@
-"""Geometry of pooling windows: argument checks, output sizes, coverage. One place, for every layer.
+"""Geometry of pooling windows: argument checks, output sizes, coverage. One place, for every layer and rank.
 
-A window is anchored at its top-left corner: output ``a`` of an axis reads the input rows
+The rank is the number of axes that a window spans: 1 for (N, C, L), 2 for (N, C, H, W), 3 for (N, C, D, H, W). A window
+is anchored at its corner of least indices: output ``a`` of an axis reads the input rows
 ``a * stride - padding ... a * stride - padding + kernel_size - 1``. Padded positions are absent: they enter
-neither a weighted mean nor its normaliser. Arguments mean what they mean in ``torch.nn.MaxPool2d``.
+neither a weighted mean nor its normaliser. Arguments mean what they mean in torch's ``MaxPool1d``, ``2d`` and ``3d``.
 """
 
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["IntOrPair", "Window", "check_input", "make_window"]
+__all__ = ["IntOrTuple", "Window", "check_input", "make_window"]
 
-IntOrPair = int | tuple[int, int]
+IntOrTuple = int | tuple[int, ...]
 Index = tuple[slice, ...]
+
+_SIZES = {
+    1: "an int or a tuple of one int (length,)",
+    2: "an int or a pair of ints (height, width)",
+    3: "an int or a triple of ints (depth, height, width)",
+}
+_SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)", 3: "(N, C, D, H, W) or (C, D, H, W)"}
 
 
 class Window(NamedTuple):
-    """Kernel size, stride, padding (in input pixels, per axis: height, width) and ceil mode of a pooling."""
+    """Kernel size, stride, padding (in input pixels, per axis in the order of the shape) and ceil mode of a pooling."""
 
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int] = (0, 0)
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
     ceil_mode: bool = False
+
+    @property
+    def rank(self) -> int:
+        """How many axes the window spans: 1, 2 or 3."""
+        return len(self.kernel_size)
 
     def describe(self) -> str:
         """Return the arguments as a module's repr shows them."""
         kernel, stride, padding, ceil_mode = self
         return f"kernel_size={kernel}, stride={stride}, padding={padding}, ceil_mode={ceil_mode}"
 
-    def output_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return ``(H_out, W_out)`` for an input of ``size = (H, W)``.
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the output's size, such as (H_out, W_out), for an input of ``size``, such as (H, W).
 
         Per axis ``floor((n + 2 * padding - kernel_size) / stride) + 1``; with ``ceil_mode`` the ceiling instead,
         less a last window that would begin beyond the input and its left padding.
@@ -48,47 +63,37 @@ class Window(NamedTuple):
             if o < 1 or n < 1:
                 raise ValueError(
                     f"kernel_size must fit into the padded input, got kernel_size={self.kernel_size} and "
-                    f"padding={self.padding} for an input of {size[0]} x {size[1]} pixels"
+                    f"padding={self.padding} for an input of {' x '.join(map(str, size))} pixels"
                 )
             out.append(o)
-        return out[0], out[1]
+        return tuple(out)
 
-    def margins(self, size: Sequence[int]) -> tuple[int, int, int, int]:
-        """Return what ``torch.nn.functional.pad`` must add (left, right, top, bottom) so that every window is whole."""
-        height, width = (
-            (p, max(0, (o - 1) * s + k - n - p))
-            for n, o, k, s, p in zip(
-                size, self.output_size(size), self.kernel_size, self.stride, self.padding, strict=True
-            )
-        )
-        return *width, *height
+    def margins(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return what ``torch.nn.functional.pad`` must add, last axis first, so that every window is whole."""
+        axes = zip(size, self.output_size(size), self.kernel_size, self.stride, self.padding, strict=True)
+        both = [(p, max(0, (o - 1) * s + k - n - p)) for n, o, k, s, p in axes]
+        return tuple(itertools.chain(*reversed(both)))
 
     def cells(self, size: Sequence[int]) -> Iterator[Index]:
         """Yield, for each of the window's kernel_size cells in row-major order, the index of that cell in all windows.
 
-        The index applies to an input of ``size = (H, W)`` to which ``margins(size)`` were added and gives
-        ``(..., H_out, W_out)``.
+        The index applies to an input (N, C, ...) of ``size`` to which ``margins(size)`` were added and gives that cell
+        of every window: (N, C, H_out, W_out) in 2D.
         """
-        h_out, w_out = self.output_size(size)
-        (kh, kw), (sh, sw) = self.kernel_size, self.stride
-        for i in range(kh):
-            for j in range(kw):
-                yield (
-                    slice(None),
-                    slice(None),
-                    slice(i, i + (h_out - 1) * sh + 1, sh),
-                    slice(j, j + (w_out - 1) * sw + 1, sw),
-                )
+        outputs = self.output_size(size)
+        for cell in itertools.product(*map(range, self.kernel_size)):
+            reads = (slice(i, i + (o - 1) * s + 1, s) for i, o, s in zip(cell, outputs, self.stride, strict=True))
+            yield slice(None), slice(None), *reads
 
     def coverage(self, size: Sequence[int], outputs: Sequence[int] | None = None) -> Tensor:
-        """Return A, (H, W) in float64: each input pixel's weights in average pooling, summed over the outputs.
+        """Return A, float64 of shape ``size``: each input pixel's weights in average pooling, summed over the outputs.
 
-        The average is taken over valid pixels, so A is the outer product of the two axes' sums of ``1 / n_valid``; it
-        is 0 where no window reads.
+        The average is taken over valid pixels, so A is the outer product of the axes' sums of ``1 / n_valid``; it is 0
+        where no window reads.
 
         Args:
-            size: (H, W) of the input.
-            outputs: (H_out, W_out) where another window decides how many there are; None takes `output_size`.
+            size: of the input, such as (H, W).
+            outputs: the output's size where another window decides how many there are; None takes `output_size`.
         """
         axes = []
         outputs = self.output_size(size) if outputs is None else outputs
@@ -97,36 +102,42 @@ class Window(NamedTuple):
             pixel = torch.arange(n)
             reads = ((pixel >= start) & (pixel < start + k)).to(torch.float64)  # (o, n)
             axes.append((reads / reads.sum(1, keepdim=True)).sum(0))
-        return torch.outer(axes[0], axes[1])
+        return functools.reduce(lambda product, axis: product[..., None] * axis, axes)
 
 
-def _pair(name: str, value: IntOrPair, least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(type(v) is int for v in pair):
-        raise TypeError(f"{name} must be an int or a pair of ints (height, width), got {value!r}")
-    if min(pair) < least:
+def _per_axis(name: str, value: IntOrTuple, least: int, rank: int) -> tuple[int, ...]:
+    sizes = (value,) * rank if isinstance(value, int) else value
+    if not isinstance(sizes, tuple | list) or len(sizes) != rank or not all(type(v) is int for v in sizes):
+        raise TypeError(f"{name} must be {_SIZES[rank]}, got {value!r}")
+    if min(sizes) < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
-    return pair[0], pair[1]
+    return tuple(sizes)
 
 
 def make_window(
-    kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0, *, ceil_mode: bool = False
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: IntOrTuple = 0,
+    *,
+    ceil_mode: bool = False,
+    rank: int = 2,
 ) -> Window:
-    """Check the arguments of a 2D pooling and return its `Window`.
+    """Check the arguments of a pooling over ``rank`` axes and return its `Window`.
 
     Args:
-        kernel_size: pixels, at least 1.
+        kernel_size: pixels, at least 1; one int for all axes or one for each.
         stride: pixels, at least 1; None takes ``kernel_size``.
         padding: absent pixels on each side, at most half of ``kernel_size``.
         ceil_mode: keep a last window that is cut off by the input's end.
+        rank: 1, 2 or 3.
 
     Raises:
-        TypeError: if a size is neither an int nor a pair of ints.
+        TypeError: if a size is neither an int nor a tuple of ``rank`` ints.
         ValueError: if a size is too small, or padding is more than half of kernel_size.
     """
-    kernel = _pair("kernel_size", kernel_size, 1)
-    step = kernel if stride is None else _pair("stride", stride, 1)
-    pad = _pair("padding", padding, 0)
+    kernel = _per_axis("kernel_size", kernel_size, 1, rank)
+    step = kernel if stride is None else _per_axis("stride", stride, 1, rank)
+    pad = _per_axis("padding", padding, 0, rank)
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         raise ValueError(f"padding must be at most half of kernel_size, got padding={pad} with kernel_size={kernel}")
     if not isinstance(ceil_mode, bool):
@@ -134,16 +145,16 @@ def make_window(
     return Window(kernel, step, pad, ceil_mode)
 
 
-def check_input(x: Tensor, name: str = "x") -> None:
-    """Raise unless ``x`` is a floating-point tensor of shape (N, C, H, W) or (C, H, W).
+def check_input(x: Tensor, rank: int = 2, name: str = "x") -> None:
+    """Raise unless ``x`` is a floating-point tensor with ``rank`` axes after its channels, batched or not.
 
     Raises:
         TypeError: if it is no tensor or its dtype is not floating point.
-        ValueError: if it has neither three nor four dimensions.
+        ValueError: if it has another number of dimensions than (N, C, ...) or (C, ...).
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating-point dtype, got {x.dtype}")
-    if x.dim() not in (3, 4):
-        raise ValueError(f"{name} must have shape (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
+    if x.dim() not in (rank + 1, rank + 2):
+        raise ValueError(f"{name} must have shape {_SHAPES[rank]}, got {tuple(x.shape)}")

@@ -1,27 +1,35 @@
 import itertools
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from poolcore import lip2d, soft_pool2d, strided_pool2d
-from poolcore.window import make_window
+from poolcore.window import check_input, make_window
 from tests.poolcore import truth
 from tests.poolcore.cases import SIZES, WINDOWS, fits, near
 
 
+MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
 @pytest.mark.parametrize("ceil_mode", [False, True])
-def test_output_sizes_are_those_of_torch(ceil_mode: bool) -> None:
+@pytest.mark.parametrize("rank", MAX_POOL)
+def test_output_sizes_are_those_of_torch(rank: int, ceil_mode: bool) -> None:
+    rest = (3,) * (rank - 1)
+    ones, zeros = (1,) * (rank - 1), (0,) * (rank - 1)
     for n, k, s in itertools.product(range(1, 14), range(1, 8), range(1, 5)):
         for p in range(k // 2 + 1):
-            window = make_window((k, 1), (s, 1), (p, 0), ceil_mode=ceil_mode)
+            arguments = (k, *ones), (s, *ones), (p, *zeros)
+            window = make_window(*arguments, ceil_mode=ceil_mode, rank=rank)
             try:
-                want = F.max_pool2d(torch.zeros(1, 1, n, 3), (k, 1), (s, 1), (p, 0), ceil_mode=ceil_mode).shape[2:]
+                want = MAX_POOL[rank](torch.zeros(1, 1, n, *rest), *arguments, ceil_mode=ceil_mode).shape[2:]
             except RuntimeError:
                 with pytest.raises(ValueError, match="kernel_size must fit into the padded input"):
-                    window.output_size((n, 3))
+                    window.output_size((n, *rest))
                 continue
-            assert window.output_size((n, 3)) == tuple(want), (n, k, s, p)
+            assert window.output_size((n, *rest)) == tuple(want), (n, k, s, p)
 
 
 @pytest.mark.parametrize(("window", "size"), [pair for pair in itertools.product(WINDOWS, SIZES) if fits(*pair)])
@@ -39,6 +47,22 @@ def test_worked_coverage() -> None:
 def test_sizes_of_the_worked_examples() -> None:
     assert [make_window(*w).output_size((5, 5))[0] for w in ((2, 2, 0), (3, 2, 1), (3, 2, 0))] == [2, 3, 2]
     assert [make_window(*w).output_size((8, 8))[0] for w in ((2, 2, 0), (3, 2, 1), (3, 2, 0))] == [4, 4, 3]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_one_int_stands_for_every_axis(rank: int) -> None:
+    window = make_window(3, 2, 1, rank=rank)
+    assert window == make_window((3,) * rank, (2,) * rank, (1,) * rank, rank=rank)
+    assert window.rank == rank
+
+
+@pytest.mark.parametrize("size", [(7,), (5, 6), (2, 5, 6)])
+def test_cells_of_the_padded_input_are_the_pixels_of_each_window(size: tuple[int, ...]) -> None:
+    window = make_window(2, 3, 1, ceil_mode=True, rank=len(size))
+    x = torch.arange(1.0, 1 + math.prod(size)).view(1, 1, *size)
+    padded = F.pad(x, window.margins(size))
+    largest = torch.stack([padded[cell] for cell in window.cells(size)]).amax(0)
+    assert torch.equal(largest, MAX_POOL[len(size)](x, 2, 3, 1, ceil_mode=True))
 
 
 X = torch.zeros(1, 2, 6, 6)
@@ -59,6 +83,24 @@ X = torch.zeros(1, 2, 6, 6)
         (lambda: soft_pool2d(X, 2.0), TypeError, "kernel_size must be an int or a pair of ints.*got 2.0"),
         (lambda: soft_pool2d(X, True), TypeError, "kernel_size must be an int or a pair of ints.*got True"),
         (lambda: soft_pool2d(X, (2, 2, 2)), TypeError, r"kernel_size must be an int or a pair.*got \(2, 2, 2\)"),
+        (lambda: make_window((2, 2), rank=1), TypeError, r"must be an int or a tuple of one int \(length,\), got \(2, 2\)"),
+        (
+            lambda: make_window(2, (2, 2), rank=3),
+            TypeError,
+            r"stride must be an int or a triple of ints \(depth, height, width\), got \(2, 2\)",
+        ),
+        (lambda: make_window(7, rank=1).output_size((6,)), ValueError, r"kernel_size=\(7,\).* for an input of 6 pixels"),
+        (lambda: make_window(7, rank=3).output_size((9, 6, 9)), ValueError, "for an input of 9 x 6 x 9 pixels"),
+        (
+            lambda: check_input(X[0, 0, 0], 1),
+            ValueError,
+            r"x must have shape \(N, C, L\) or \(C, L\), got \(6,\)",
+        ),
+        (
+            lambda: check_input(X[None, None], 3, "logit"),
+            ValueError,
+            r"logit must have shape \(N, C, D, H, W\) or \(C, D, H, W\), got \(1, 1, 1, 2, 6, 6\)",
+        ),
         (lambda: soft_pool2d(X, 2, ceil_mode=1), TypeError, "ceil_mode must be a bool, got 1"),
         (lambda: soft_pool2d(X, 7), ValueError, r"must fit into the padded input, got kernel_size=\(7, 7\).* 6 x 6"),
         (lambda: soft_pool2d(X[..., :0], 2), ValueError, "must fit into the padded input.* 6 x 0"),
