@@ -1,29 +1,48 @@
 """Pooling layers for PyTorch: SoftPool, LIP, LiftPool, and what each pixel counts in them."""
 
 from poolcore.lift import Bands, LiftDownPool2d, LiftUpPool2d, lift_down_pool2d, lift_up_pool2d
-from poolcore.lip import LIP2d, LogitHead, LogitTrunk, lip2d
+from poolcore.lip import LIP1d, LIP2d, LIP3d, LogitHead, LogitTrunk, lip1d, lip2d, lip3d
 from poolcore.share import share
-from poolcore.soft import SoftPool2d, soft_pool2d
-from poolcore.strided import StridedPool2d, strided_pool2d
+from poolcore.soft import SoftPool1d, SoftPool2d, SoftPool3d, soft_pool1d, soft_pool2d, soft_pool3d
+from poolcore.strided import (
+    StridedPool1d,
+    StridedPool2d,
+    StridedPool3d,
+    strided_pool1d,
+    strided_pool2d,
+    strided_pool3d,
+)
 from poolcore.trace import Seen, Stopwatch, stopwatch, trace
 
 __all__ = [
     "Bands",
+    "LIP1d",
     "LIP2d",
+    "LIP3d",
     "LiftDownPool2d",
     "LiftUpPool2d",
     "LogitHead",
     "LogitTrunk",
     "Seen",
+    "SoftPool1d",
     "SoftPool2d",
+    "SoftPool3d",
     "Stopwatch",
+    "StridedPool1d",
     "StridedPool2d",
+    "StridedPool3d",
     "lift_down_pool2d",
     "lift_up_pool2d",
+    "lip1d",
     "lip2d",
+    "lip3d",
     "share",
+    "soft_pool1d",
     "soft_pool2d",
+    "soft_pool3d",
     "stopwatch",
+    "strided_pool1d",
     "strided_pool2d",
+    "strided_pool3d",
     "trace",
 ]

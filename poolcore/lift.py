@@ -240,6 +240,12 @@ def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter]
 
     Raises:
         TypeError, ValueError: as `lift_down_pool2d`; ValueError also for bands of different shapes.
+
+    Example:
+        >>> x = torch.tensor([[[1.0, 2.0, 5.0], [3.0, 4.0, 6.0]]])
+        >>> lift_up_pool2d(lift_down_pool2d(x))
+        tensor([[[1., 2., 5.],
+                 [3., 4., 6.]]])
     """
     predict, update = _filters(filters)
     if isinstance(bands, Tensor):

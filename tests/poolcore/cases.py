@@ -24,14 +24,41 @@ WINDOWS = {
     "k2s3p0": Geometry((2, 2), (3, 3)),
     "k2s3p1-ceil": Geometry((2, 2), (3, 3), (1, 1), ceil_mode=True),
 }
+# By the number of axes; the last of the volumes' windows tells every axis from every other.
+WINDOWS_OF_RANK = {
+    1: {
+        "k1s1p0": Geometry((1,), (1,), (0,)),
+        "k2s2p0": Geometry((2,), (2,), (0,)),
+        "k2s2p0-ceil": Geometry((2,), (2,), (0,), ceil_mode=True),
+        "k3s2p1": Geometry((3,), (2,), (1,)),
+        "k3s1p1": Geometry((3,), (1,), (1,)),
+        "k5s3p2": Geometry((5,), (3,), (2,)),
+        "k7s2p3": Geometry((7,), (2,), (3,)),
+        "k2s3p1-ceil": Geometry((2,), (3,), (1,), ceil_mode=True),
+    },
+    2: WINDOWS,
+    3: {
+        "k1s1p0": Geometry((1, 1, 1), (1, 1, 1), (0, 0, 0)),
+        "k2s2p0": Geometry((2, 2, 2), (2, 2, 2), (0, 0, 0)),
+        "k3s2p1": Geometry((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+        "k3s2p1-ceil": Geometry((3, 3, 3), (2, 2, 2), (1, 1, 1), ceil_mode=True),
+        "k2s3p1-ceil": Geometry((2, 2, 2), (3, 3, 3), (1, 1, 1), ceil_mode=True),
+        "k231s123p010": Geometry((2, 3, 1), (1, 2, 3), (0, 1, 0)),
+    },
+}
 SIZES = {f"{h}x{w}": (h, w) for h, w in ((1, 1), (2, 7), (8, 8), (13, 17), (31, 33), (64, 65), (1, 13), (7, 2))}
+SIZES_OF_RANK = {
+    1: {str(n): (n,) for n in (1, 2, 7, 8, 13, 65)},
+    2: SIZES,
+    3: {"x".join(map(str, size)): size for size in ((1, 1, 1), (2, 3, 5), (4, 4, 4), (5, 7, 6), (1, 1, 9), (7, 2, 3))},
+}
 BATCHES = {"n1c1": (1, 1), "n3c3": (3, 3), "n1c67": (1, 67), "n3c1": (3, 1), "n0c3": (0, 3)}
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def fits(window: str, size: str) -> bool:
-    geometry = WINDOWS[window]
-    return all(n + 2 * p >= k for n, k, p in zip(SIZES[size], geometry.kernel_size, geometry.padding, strict=True))
+def fits(window: str, size: str, rank: int = 2) -> bool:
+    geometry, sizes = WINDOWS_OF_RANK[rank][window], SIZES_OF_RANK[rank][size]
+    return all(n + 2 * p >= k for n, k, p in zip(sizes, geometry.kernel_size, geometry.padding, strict=True))
 
 
 def _field(x: Tensor, room: int) -> Tensor:
@@ -44,21 +71,22 @@ def _contiguous(x: Tensor) -> Tensor:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    return _contiguous(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return _contiguous(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def _transposed(x: Tensor) -> Tensor:
-    return _contiguous(x.transpose(2, 3)).transpose(2, 3)
+    return _contiguous(x.transpose(-2, -1)).transpose(-2, -1)
 
 
 def _every_second_row(x: Tensor) -> Tensor:
-    n, c, h, w = x.shape
-    return _field(x, n * c * 2 * h * w).view(n, c, 2 * h, w)[:, :, ::2].copy_(x)
+    *rest, h, w = x.shape
+    return _field(x, 2 * x.numel()).view(*rest, 2 * h, w)[..., ::2, :].copy_(x)
 
 
 def _inside(x: Tensor) -> Tensor:
-    n, c, h, w = x.shape
-    return _field(x, n * c * (h + 5) * (w + 4)).view(n, c, h + 5, w + 4)[:, :, 3:-2, 1:-3].copy_(x)
+    *rest, h, w = x.shape
+    shape = (*rest, h + 5, w + 4)
+    return _field(x, math.prod(shape)).view(shape)[..., 3:-2, 1:-3].copy_(x)
 
 
 def _expanded(x: Tensor) -> Tensor:
@@ -66,6 +94,7 @@ def _expanded(x: Tensor) -> Tensor:
 
 
 # Each puts a tensor's values (of the first channel alone, where it is expanded) into a view of a larger field of NaN.
+# "nhwc" has the channels last at any rank; the rows of a sequence are its channels.
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "nchw": _contiguous,
     "nhwc": _channels_last,
@@ -132,12 +161,18 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a.contiguous().view(integer), b.contiguous().view(integer))
 
 
+def keeps_format(y: Tensor, layout: str) -> bool:
+    """Whether a result lies as its input's layout asks: channels last at two and three axes, else contiguous."""
+    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(y.dim(), torch.contiguous_format)
+    return y.is_contiguous(memory_format=channels_last if layout == "nhwc" else torch.contiguous_format)
+
+
 def random_map(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def tensor(values: object) -> Tensor:
-    """A map of the worked examples as (1, 1, H, W) in float64."""
+    """A map of the worked examples as (1, 1, ...) in float64."""
     return torch.tensor(values, dtype=torch.float64)[None, None]
 
 

@@ -7,12 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from poolcore import LIP2d, LogitHead, LogitTrunk, lip2d
+from poolcore import LIP1d, LIP2d, LIP3d, LogitHead, LogitTrunk, lip1d, lip2d, lip3d
 from tests.poolcore import truth
 from tests.poolcore.cases import assert_close, near, random_map, same_bits, tensor
 from tests.poolcore.truth import L, X
 
 FORMS = ["projection", "simplified", "bottleneck"]
+LAYERS = {1: LIP1d, 2: LIP2d, 3: LIP3d}
+LIP = {1: lip1d, 2: lip2d, 3: lip3d}
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def sample(rank: int, channels: int = 4) -> torch.Tensor:
+    return random_map(1, 2, channels, *(9, 8, 7)[:rank], dtype=torch.float32)
 
 
 def gradients(window: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,11 +69,46 @@ def test_a_windows_logit_gradients_sum_to_zero() -> None:
         (LogitHead(128, 64), 128 * 64 + 2 * 64),
         (LIP2d(64, 2), 128 * 64 + 9 * 128**2 + 4 * 128 + 128 * 64 + 2 * 64),
         (LIP2d(64, 2, logit_width=32), 32 * 64 + 9 * 32**2 + 4 * 32 + 32 * 64 + 2 * 64),
+        (LIP1d(8, 2, logit="simplified"), 3 * 8**2 + 2 * 8),
+        (LIP3d(8, 2, logit="simplified"), 27 * 8**2 + 2 * 8),
+        (LogitTrunk(6, 4, rank=1), 4 * 6 + 3 * 4**2 + 4 * 4),
+        (LogitTrunk(6, 4, rank=3), 4 * 6 + 27 * 4**2 + 4 * 4),
     ],
 )
 def test_parameters_are_those_of_the_paper(module: nn.Module, parameters: int) -> None:
     assert sum(p.numel() for p in module.parameters()) == parameters
-    assert not any(isinstance(m, nn.Conv2d) and m.bias is not None for m in module.modules())
+    assert not any(isinstance(m, tuple(CONVOLUTIONS.values())) and m.bias is not None for m in module.modules())
+
+
+def test_parameters_keep_their_names() -> None:
+    # Trained weights are kept by these names.
+    assert {name: tuple(value.shape) for name, value in LIP2d(6, 2, logit_width=4).state_dict().items()} == {
+        "logit.0.0.weight": (4, 6, 1, 1),
+        "logit.0.1.weight": (4,),
+        "logit.0.1.bias": (4,),
+        "logit.0.3.weight": (4, 4, 3, 3),
+        "logit.0.4.weight": (4,),
+        "logit.0.4.bias": (4,),
+        "logit.1.0.weight": (6, 4, 1, 1),
+        "logit.1.1.weight": (6,),
+        "logit.1.1.bias": (6,),
+    }
+
+
+@pytest.mark.parametrize("rank", LAYERS)
+@pytest.mark.parametrize("form", FORMS)
+def test_logits_have_the_shape_of_x_and_the_layer_is_the_function(form: str, rank: int) -> None:
+    x, layer = sample(rank), LAYERS[rank](4, 3, 2, 1, ceil_mode=True, logit=form, logit_width=5)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    logit = layer.logits(x)
+    assert logit.shape == x.shape
+    assert logit.std() > 0.1
+    assert {type(m) for m in layer.modules() if isinstance(m, tuple(CONVOLUTIONS.values()))} == {CONVOLUTIONS[rank]}
+    assert same_bits(layer(x).detach(), LIP[rank](x, logit, 3, 2, 1, ceil_mode=True).detach())
+    # A map of its own, without a batch, is a batch of one.
+    assert torch.allclose(layer(x[0]), layer(x[:1])[0], rtol=1e-5, atol=1e-6)
+    assert layer(x[:0]).shape == (0, *layer(x).shape[1:])
 
 
 def test_logits_are_conv_norm_gate() -> None:
@@ -106,10 +148,11 @@ def test_a_head_keeps_the_dtype_and_format_of_x() -> None:
         assert LIP2d(4, 3, 2, 1)(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("rank", "size"), [(1, "1"), (2, "1 x 1"), (3, "1 x 1 x 1")])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_map_of_one_pixel_is_refused(form: str) -> None:
-    with pytest.raises(ValueError, match=r"LIP's logits need a map of more than one pixel.* got 1 x 1"):
-        LIP2d(4, 1, logit=form)(torch.zeros(2, 4, 1, 1))
+def test_a_map_of_one_pixel_is_refused(form: str, rank: int, size: str) -> None:
+    with pytest.raises(ValueError, match=rf"LIP's logits need a map of more than one pixel.* got {size}$"):
+        LAYERS[rank](4, 1, logit=form)(torch.zeros(2, 4, *(1,) * rank))
 
 
 def test_an_unknown_form_is_refused() -> None:
@@ -159,13 +202,13 @@ def test_the_callers_logits_are_not_overwritten() -> None:
     assert same_bits(x, before[0])
 
 
+@pytest.mark.parametrize("rank", LAYERS)
 @pytest.mark.parametrize("form", FORMS)
-def test_an_untrained_layer_is_average_pooling(form: str) -> None:
-    x = random_map(1, 2, 4, 9, 8, dtype=torch.float32)
-    layer = LIP2d(4, 3, 2, 1, logit=form)
+def test_an_untrained_layer_is_average_pooling(form: str, rank: int) -> None:
+    x, layer = sample(rank), LAYERS[rank](4, 3, 2, 1, logit=form)
     near(layer.logits(x), [6.0] * x.numel(), 1e-6)
-    want = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
-    near(layer(x), want.flatten().tolist(), 1e-6)
+    average = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[rank]
+    near(layer(x), average(x, 3, 2, 1, count_include_pad=False).flatten().tolist(), 1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -56,7 +56,7 @@ def held_to_loops(layer: nn.Module, x: Tensor, geometry: Geometry, weigh) -> Non
     """Hold ``share(layer, x)`` to S / A by loops; ``weigh(n, c, pixels)`` gives an output's weights."""
     got = share(layer, x)
     size = x.shape[2], x.shape[3]
-    a = truth.coverage(geometry, *size)
+    a = truth.coverage(geometry, size)
     for n, c in itertools.product(range(x.shape[0]), range(x.shape[1])):
         sums = truth.weight_sums(functools.partial(weigh, n, c), geometry, size)
         want = [s / v if v else math.nan for s, v in zip(itertools.chain(*sums), itertools.chain(*a), strict=True)]
@@ -108,7 +108,7 @@ def test_share_of_a_strided_convolution_by_loops(kernel_size, stride, padding, g
         return math.fsum(abs(weights[out][c % per_group][row][column]) for out in outs)
 
     def sums(c: int) -> truth.Map:
-        found = truth.zeros(height, width)
+        found = [[0.0] * width for _ in range(height)]
         for top, left in itertools.product(geometry.starts(0, height), geometry.starts(1, width)):
             cells = {
                 (top + i, left + j): counts(c, i, j)
@@ -121,7 +121,7 @@ def test_share_of_a_strided_convolution_by_loops(kernel_size, stride, padding, g
         return found
 
     got = share(conv, random_map(1, 2, 4, *size))
-    a = list(itertools.chain(*truth.coverage(geometry, height, width, tuple(map(max, kernel, strides)))))
+    a = list(itertools.chain(*truth.coverage(geometry, size, tuple(map(max, kernel, strides)))))
     for c in range(4):
         want = torch.tensor(
             [s / v if v else math.nan for s, v in zip(itertools.chain(*sums(c)), a, strict=True)]
@@ -158,7 +158,7 @@ def test_sums_are_the_gradient_of_the_weighted_mean(window: str) -> None:
     geometry = WINDOWS[window]
     options = {"ceil_mode": geometry.ceil_mode}
     x, logit = random_map(1, 2, 3, 9, 8).requires_grad_(), random_map(2, 2, 3, 9, 8)
-    a = torch.tensor(truth.coverage(geometry, 9, 8), dtype=torch.float64)
+    a = torch.tensor(truth.coverage(geometry, (9, 8)), dtype=torch.float64)
     for weights, layer in (
         (x.detach(), SoftPool2d(*geometry[:3], **options)),
         (logit, LIP2d(3, *geometry[:3], **options, logit=Fixed(logit))),
@@ -188,7 +188,7 @@ def every_layer() -> list[nn.Module]:
 def test_the_mean_weighted_by_coverage_is_one(layer: nn.Module, size: tuple[int, int]) -> None:
     x = random_map(1, 2, 3, *size)
     cells = isinstance(layer, StridedPool2d | LiftDownPool2d) or getattr(layer, "kernel_size", 0) == (1, 1)
-    a = torch.tensor(truth.coverage(CEIL_2X2 if cells else WINDOWS["k3s2p1"], *size), dtype=torch.float64)
+    a = torch.tensor(truth.coverage(CEIL_2X2 if cells else WINDOWS["k3s2p1"], size), dtype=torch.float64)
     mean = (share(layer, x) * a).sum((2, 3)) / a.sum()
     near(mean, [1.0] * 6, 1e-12)
 
@@ -276,7 +276,7 @@ def check_jacobian(layer: LiftDownPool2d, size: tuple[int, int]) -> None:
 
     # By output pixel (N, C, h, w), then by input pixel.
     jacobian = torch.autograd.functional.jacobian(call, x).abs()
-    a = torch.tensor(truth.coverage(CEIL_2X2, *size), dtype=torch.float64)
+    a = torch.tensor(truth.coverage(CEIL_2X2, size), dtype=torch.float64)
     got = share(layer, x)
     for n, c in itertools.product(range(2), range(2)):
         own = jacobian[n, c, :, :, n, c]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import poolcore
-from poolcore import SoftPool2d, soft_pool2d
+from poolcore import SoftPool1d, SoftPool2d, SoftPool3d, soft_pool1d, soft_pool2d, soft_pool3d
 from tests.poolcore import truth
 from tests.poolcore.cases import WINDOWS, assert_close, near, random_map, same_bits, tensor
 from tests.poolcore.truth import X
@@ -44,6 +44,20 @@ def test_worked_values(x: list[list[float]], window: tuple, want: list[float]) -
     near(tensor(values), want)
 
 
+def test_worked_sequences() -> None:
+    x = [1.0, 2.0, 0.0, -1.0, 3.0]
+    for window, want in (((2, 2, 0), [1.73105858, -0.26894142]), ((3, 2, 0), [1.57521038, 2.79157083])):
+        near(soft_pool1d(tensor(x), *window), want)
+        near(tensor(truth.weighted_pool(x, x, truth.Geometry(*((v,) for v in window))).y), want)
+
+
+def test_worked_volume() -> None:
+    x = [X, truth.transposed(X)]
+    want = [3.49265273, 1.20161505, 1.20161505, 3.58174749]
+    near(soft_pool3d(tensor(x), 2), want)
+    near(tensor(truth.weighted_pool(x, x, truth.Geometry((2, 2, 2), (2, 2, 2), (0, 0, 0))).y), want)
+
+
 def test_worked_gradient() -> None:
     want = [-0.04785236, -0.04293189, -0.04293189, -0.04785236, 0.12018185, 0.97060240, 0.12018185, 0.97060240]
     want += [-0.03922197, 0.27127883, -0.01396520, -0.06798362, 0.07366847, 0.69427468, -0.00389694, 1.08584576]
@@ -55,12 +69,17 @@ def test_a_windows_gradients_sum_to_one() -> None:
     near(torch.nn.functional.avg_pool2d(grad, 2) * 4, [1.0] * 96, 1e-12)
 
 
-def test_the_module_is_the_function() -> None:
-    x = random_map(1, 2, 3, 9, 9)
-    layer = SoftPool2d((3, 2), 2, (1, 0), ceil_mode=True)
-    assert same_bits(layer(x), soft_pool2d(x, (3, 2), 2, (1, 0), ceil_mode=True))
-    assert repr(layer) == "SoftPool2d(kernel_size=(3, 2), stride=(2, 2), padding=(1, 0), ceil_mode=True)"
-    assert not list(layer.parameters())
+@pytest.mark.parametrize(
+    ("layer", "function", "size"),
+    [(SoftPool1d, soft_pool1d, (9,)), (SoftPool2d, soft_pool2d, (9, 8)), (SoftPool3d, soft_pool3d, (9, 8, 5))],
+)
+def test_the_module_is_the_function(layer: type[SoftPool2d], function, size: tuple[int, ...]) -> None:
+    x, kernel_size, padding = random_map(1, 2, 3, *size), (3, 2, 4)[: len(size)], (1, 0, 2)[: len(size)]
+    pool = layer(kernel_size, 2, padding, ceil_mode=True)
+    assert same_bits(pool(x), function(x, kernel_size, 2, padding, ceil_mode=True))
+    stride = (2,) * len(size)
+    assert repr(pool) == f"{layer.__name__}({kernel_size=}, {stride=}, {padding=}, ceil_mode=True)"
+    assert not list(pool.parameters())
 
 
 # Mistakes of public code.

@@ -71,7 +71,7 @@ def test_every_place_of_every_variant_is_seen(variant: str) -> None:
         is_conv = isinstance(layer, nn.Conv2d)
         window = one.window
         kernel = tuple(map(max, window.kernel_size, window.stride)) if is_conv else window.kernel_size
-        a = truth.coverage(truth.Geometry(kernel, window.stride, window.padding), size, size)
+        a = truth.coverage(truth.Geometry(kernel, window.stride, window.padding), (size, size))
         a = torch.tensor(a)
         mean = (one.share * a).sum((2, 3)) / a.sum()
         assert (mean - 1).abs().max() < 1e-5, place

@@ -10,16 +10,18 @@ from torch import Tensor
 
 import poolcore.blocks
 import poolcore.weighted
-from poolcore import lip2d, soft_pool2d
+from poolcore import lip1d, lip2d, lip3d, soft_pool1d, soft_pool2d, soft_pool3d
 from tests.poolcore import truth
 from tests.poolcore.cases import (
     BATCHES,
     DTYPES,
     LAYOUTS,
-    SIZES,
+    SIZES_OF_RANK,
     WINDOWS,
+    WINDOWS_OF_RANK,
     assert_close,
     fits,
+    keeps_format,
     near,
     pairs,
     random_map,
@@ -43,40 +45,51 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for name in ("_weighted_pool2d_bounded", "weighted_pool2d_reference"):
+    for name in ("_weighted_pool_bounded", "weighted_pool_reference"):
         monkeypatch.setattr(poolcore.weighted, name, recorded(name))
     return taken
 
 
 def force(monkeypatch: pytest.MonkeyPatch, route: str) -> None:
-    bound = {"_weighted_pool2d_bounded": math.inf, "weighted_pool2d_reference": -1.0}[route]
+    bound = {"_weighted_pool_bounded": math.inf, "weighted_pool_reference": -1.0}[route]
     monkeypatch.setattr(poolcore.weighted, "_LOGIT_BOUND", bound)
 
 
+SOFT = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
+LIP = {1: lip1d, 2: lip2d, 3: lip3d}
+
+
 def pool(x: Tensor, logit: Tensor | None, geometry: Geometry) -> Tensor:
+    rank = len(geometry.kernel_size)
     if logit is None:
-        return soft_pool2d(x, *geometry[:3], ceil_mode=geometry.ceil_mode)
-    return lip2d(x, logit, *geometry[:3], ceil_mode=geometry.ceil_mode)
+        return SOFT[rank](x, *geometry[:3], ceil_mode=geometry.ceil_mode)
+    return LIP[rank](x, logit, *geometry[:3], ceil_mode=geometry.ceil_mode)
 
 
-def legal(case: tuple[str, ...]) -> bool:
-    window, size, batch, *_ = case
-    (n, c), (h, w), geometry = BATCHES[batch], SIZES[size], WINDOWS[window]
-    reads = max(n, 1) * c * h * w * math.prod(geometry.kernel_size) / math.prod(geometry.stride)
-    return fits(window, size) and reads < 25_000
+def cases(rank: int) -> list[str]:
+    windows, sizes = WINDOWS_OF_RANK[rank], SIZES_OF_RANK[rank]
+
+    def legal(case: tuple[str, ...]) -> bool:
+        window, size, batch, *_ = case
+        (n, c), geometry = BATCHES[batch], windows[window]
+        reads = max(n, 1) * c * math.prod(sizes[size]) * math.prod(geometry.kernel_size) / math.prod(geometry.stride)
+        return fits(window, size, rank) and reads < 25_000
+
+    rest = (BATCHES, DTYPES, LAYOUTS, ("autocast", "plain"), ("random", "ones", "nhwc"), ("soft", "lip"))
+    return [f"{rank}d-{'-'.join(case)}" for case in pairs([list(axis) for axis in (windows, sizes, *rest)], legal)]
 
 
-AXES = (WINDOWS, SIZES, BATCHES, DTYPES, LAYOUTS, ("autocast", "plain"), ("random", "ones", "nhwc"), ("soft", "lip"))
-CASES = ["-".join(case) for case in pairs([list(axis) for axis in AXES], legal)]
+CASES = [case for rank in (1, 2, 3) for case in cases(rank)]
 
 
-@pytest.mark.parametrize("route", ["_weighted_pool2d_bounded", "weighted_pool2d_reference"])
+@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case: str, route: str, routes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     parts = case.replace("-ceil", "+ceil").split("-")
-    window, size, batch, dtype_name, layout, cast, upstream, kind = parts
-    geometry, dtype = WINDOWS[window.replace("+", "-")], DTYPES[dtype_name]
-    shape = (*BATCHES[batch], *SIZES[size])
+    rank_name, window, size, batch, dtype_name, layout, cast, upstream, kind = parts
+    rank = int(rank_name[0])
+    geometry, dtype = WINDOWS_OF_RANK[rank][window.replace("+", "-")], DTYPES[dtype_name]
+    shape = (*BATCHES[batch], *SIZES_OF_RANK[rank][size])
     force(monkeypatch, route)
     monkeypatch.setattr(poolcore.blocks, "_BLOCK_ELEMENTS", max(1, math.prod(shape) // 2))
     x = LAYOUTS[layout](random_map(1, *shape, dtype=dtype))
@@ -87,9 +100,7 @@ def test_values_and_gradients(case: str, route: str, routes: list[str], monkeypa
     with torch.autocast("cpu", enabled=cast == "autocast"):
         y = pool(x, logit, geometry)
     assert y.dtype == dtype
-    if layout in ("nchw", "nhwc") and len(x):
-        wanted = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-        assert y.is_contiguous(memory_format=wanted)
+    assert keeps_format(y, layout) or not len(x)
     if upstream == "ones":
         grad = torch.ones((), dtype=dtype).expand(y.shape)
     else:
@@ -129,23 +140,35 @@ def test_each_gradient_alone_is_the_one_of_both_together(window: str) -> None:
         assert same_bits(alone[0], both[index])
 
 
-@pytest.mark.parametrize("window", ["k3s2p1", "k23s12p01"])
+GRADCHECKS = {
+    "1d": ((3, 1, 7), WINDOWS_OF_RANK[1]["k3s2p1"]),
+    "2d": ((3, 1, 4, 3), WINDOWS["k3s2p1"]),
+    "2d-rows": ((3, 1, 4, 3), WINDOWS["k23s12p01"]),
+    "3d": ((2, 1, 3, 4, 3), WINDOWS_OF_RANK[3]["k231s123p010"]),
+}
+
+
+@pytest.mark.parametrize("case", GRADCHECKS)
 @pytest.mark.parametrize("block", [1, 2**19])
-@pytest.mark.parametrize("route", ["_weighted_pool2d_bounded", "weighted_pool2d_reference"])
-def test_gradcheck(window: str, block: int, route: str, routes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
+def test_gradcheck(case: str, block: int, route: str, routes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, route)
     monkeypatch.setattr(poolcore.blocks, "_BLOCK_ELEMENTS", block)
-    x, logit = random_map(1, 3, 1, 4, 3).requires_grad_(), random_map(2, 3, 1, 4, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: pool(x, None, WINDOWS[window]), (x,))
-    assert torch.autograd.gradcheck(lambda x, logit: pool(x, logit, WINDOWS[window]), (x, logit))
+    shape, geometry = GRADCHECKS[case]
+    x, logit = random_map(1, *shape).requires_grad_(), random_map(2, *shape).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: pool(x, None, geometry), (x,))
+    assert torch.autograd.gradcheck(lambda x, logit: pool(x, logit, geometry), (x, logit))
     assert set(routes) == {route}
 
 
-@pytest.mark.parametrize("route", ["_weighted_pool2d_bounded", "weighted_pool2d_reference"])
-def test_second_derivative_in_one_block(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
+def test_second_derivative_in_one_block(route: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, route)
-    x, logit = random_map(1, 1, 1, 4, 3).requires_grad_(), random_map(2, 1, 1, 4, 3).requires_grad_()
-    assert torch.autograd.gradgradcheck(lambda x, logit: lip2d(x, logit, 2), (x, logit))
+    shape = (1, 1, 4, 3, 2)[: 2 + rank]
+    x, logit = random_map(1, *shape).requires_grad_(), random_map(2, *shape).requires_grad_()
+    geometry = WINDOWS_OF_RANK[rank]["k2s2p0"]
+    assert torch.autograd.gradgradcheck(lambda x, logit: pool(x, logit, geometry), (x, logit))
 
 
 EXTREMES = {
@@ -190,8 +213,8 @@ def test_softpool_of_a_non_finite_pixel_is_nan_in_the_windows_that_see_it(window
     clean, geometry = pool(x, None, WINDOWS[window]), WINDOWS[window]
     x[1, 0, 2, 3] = bad
     got = pool(x, None, geometry)
-    for a, b, pixels in geometry.reads(7, 8):
-        clean[1, 0, a, b] = math.nan if (2, 3) in pixels else clean[1, 0, a, b]
+    for o, pixels in geometry.reads((7, 8)):
+        clean[1, 0][o] = math.nan if (2, 3) in pixels else clean[1, 0][o]
     assert torch.allclose(got.double(), clean.double(), rtol=0.01, equal_nan=True)
     assert torch.equal(got.isnan(), clean.isnan())
 
@@ -235,14 +258,14 @@ def test_a_window_far_below_all_others_keeps_its_weights(routes: list[str]) -> N
     logit = random_map(2, 1, 1, 4, 8, dtype=torch.float32)
     want = truth.weighted_pool(x[0, 0].tolist(), logit[0, 0].tolist(), WINDOWS["k2s2p0"])
     assert_close(lip2d(x, logit, 2), want.y, want.y_scale, 8)
-    assert routes == ["_weighted_pool2d_bounded"]
+    assert routes == ["_weighted_pool_bounded"]
     logit[..., :4] -= 2048
     want = truth.weighted_pool(x[0, 0].tolist(), logit[0, 0].tolist(), WINDOWS["k2s2p0"])
     assert_close(lip2d(x, logit, 2), want.y, want.y_scale, 8)
-    assert routes[1:] == ["weighted_pool2d_reference"]
+    assert routes[1:] == ["weighted_pool_reference"]
 
 
-@pytest.mark.parametrize(("logit", "route"), [(29.0, "_weighted_pool2d_bounded"), (31.0, "weighted_pool2d_reference")])
+@pytest.mark.parametrize(("logit", "route"), [(29.0, "_weighted_pool_bounded"), (31.0, "weighted_pool_reference")])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_native_route_serves_bounded_logits_alone(logit: float, sign: int, route: str, routes: list[str]) -> None:
     logits = torch.zeros(1, 1, 4, 4)
@@ -251,20 +274,26 @@ def test_the_native_route_serves_bounded_logits_alone(logit: float, sign: int, r
     assert routes == [route]
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-def test_logit_zero_is_average_pooling_without_the_padding(window: str) -> None:
-    geometry = WINDOWS[window]
-    x = random_map(1, 2, 3, 9, 10)
-    want = F.avg_pool2d(x, *geometry[:3], ceil_mode=geometry.ceil_mode, count_include_pad=False)
+AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+EVERY_WINDOW = [(rank, window) for rank, windows in WINDOWS_OF_RANK.items() for window in windows]
+
+
+@pytest.mark.parametrize(("rank", "window"), EVERY_WINDOW)
+def test_logit_zero_is_average_pooling_without_the_padding(rank: int, window: str) -> None:
+    geometry = WINDOWS_OF_RANK[rank][window]
+    x = random_map(1, 2, 3, *(9, 10, 7)[:rank])
+    want = AVG_POOL[rank](x, *geometry[:3], ceil_mode=geometry.ceil_mode, count_include_pad=False)
     near(pool(x, torch.zeros_like(x), geometry), want.flatten().tolist(), 1e-14)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-def test_a_large_multiple_of_x_is_max_pooling(window: str) -> None:
-    geometry = WINDOWS[window]
+@pytest.mark.parametrize(("rank", "window"), EVERY_WINDOW)
+def test_a_large_multiple_of_x_is_max_pooling(rank: int, window: str) -> None:
+    geometry, shape = WINDOWS_OF_RANK[rank][window], (2, 1, *(9, 10, 4)[:rank])
     # Values that differ by at least 0.01, so that 1e4 times them differ by 100.
-    x = torch.randperm(180, generator=torch.Generator().manual_seed(0)).view(2, 1, 9, 10).double() / 100 - 0.9
-    want = F.max_pool2d(x, *geometry[:3], ceil_mode=geometry.ceil_mode)
+    count = math.prod(shape)
+    x = (torch.randperm(count, generator=torch.Generator().manual_seed(0)) - count // 2).view(shape).double() / 100
+    want = MAX_POOL[rank](x, *geometry[:3], ceil_mode=geometry.ceil_mode)
     near(pool(x, 1e4 * x, geometry), want.flatten().tolist(), 1e-14)
 
 
@@ -309,9 +338,10 @@ def test_constant_in_constant_out() -> None:
 
 
 def test_unbatched_is_a_batch_of_one() -> None:
-    x, logit = random_map(1, 3, 7, 8), random_map(2, 3, 7, 8)
-    assert same_bits(soft_pool2d(x, 3, 2, 1), soft_pool2d(x[None], 3, 2, 1)[0])
-    assert same_bits(lip2d(x, logit, 3, 2, 1), lip2d(x[None], logit[None], 3, 2, 1)[0])
+    for rank in (1, 2, 3):
+        x, logit = random_map(1, 3, *(7, 8, 5)[:rank]), random_map(2, 3, *(7, 8, 5)[:rank])
+        assert same_bits(SOFT[rank](x, 3, 2, 1), SOFT[rank](x[None], 3, 2, 1)[0])
+        assert same_bits(LIP[rank](x, logit, 3, 2, 1), LIP[rank](x[None], logit[None], 3, 2, 1)[0])
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -323,7 +353,7 @@ def test_an_image_gives_the_same_bits_alone_in_a_batch_and_in_any_block(
     logit[2] *= 100  # one image that cannot take the native route
     x, logit = LAYOUTS[layout](x), LAYOUTS[layout](logit)
     batch = lip2d(x, logit, 3, 2, 1)
-    assert set(routes) == {"_weighted_pool2d_bounded", "weighted_pool2d_reference"}
+    assert set(routes) == {"_weighted_pool_bounded", "weighted_pool_reference"}
     for i in range(5):
         assert same_bits(lip2d(x[i : i + 1], logit[i : i + 1], 3, 2, 1)[0], batch[i])
     for block in (1, 3 * 13 * 17 * 2):

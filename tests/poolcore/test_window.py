@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from poolcore import lip2d, soft_pool2d, strided_pool2d
 from poolcore.window import check_input, make_window
 from tests.poolcore import truth
-from tests.poolcore.cases import SIZES, WINDOWS, fits, near
-
+from tests.poolcore.cases import SIZES_OF_RANK, WINDOWS_OF_RANK, fits, near
 
 MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -32,11 +31,20 @@ def test_output_sizes_are_those_of_torch(rank: int, ceil_mode: bool) -> None:
             assert window.output_size((n, *rest)) == tuple(want), (n, k, s, p)
 
 
-@pytest.mark.parametrize(("window", "size"), [pair for pair in itertools.product(WINDOWS, SIZES) if fits(*pair)])
-def test_coverage_is_average_pooling_summed_over_outputs(window: str, size: str) -> None:
-    geometry, (height, width) = WINDOWS[window], SIZES[size]
-    got = make_window(*geometry[:3], ceil_mode=geometry.ceil_mode).coverage((height, width))
-    near(got, [a for row in truth.coverage(geometry, height, width) for a in row], 1e-12)
+CASES = [
+    (rank, window, size)
+    for rank, windows in WINDOWS_OF_RANK.items()
+    for window, size in itertools.product(windows, SIZES_OF_RANK[rank])
+    if fits(window, size, rank)
+]
+
+
+@pytest.mark.parametrize(("rank", "window", "size"), CASES)
+def test_coverage_is_average_pooling_summed_over_outputs(rank: int, window: str, size: str) -> None:
+    geometry, sizes = WINDOWS_OF_RANK[rank][window], SIZES_OF_RANK[rank][size]
+    got = make_window(*geometry[:3], ceil_mode=geometry.ceil_mode, rank=rank).coverage(sizes)
+    assert got.shape == sizes
+    near(got, torch.tensor(truth.coverage(geometry, sizes), dtype=torch.float64).flatten().tolist(), 1e-12)
 
 
 def test_worked_coverage() -> None:
@@ -83,13 +91,17 @@ X = torch.zeros(1, 2, 6, 6)
         (lambda: soft_pool2d(X, 2.0), TypeError, "kernel_size must be an int or a pair of ints.*got 2.0"),
         (lambda: soft_pool2d(X, True), TypeError, "kernel_size must be an int or a pair of ints.*got True"),
         (lambda: soft_pool2d(X, (2, 2, 2)), TypeError, r"kernel_size must be an int or a pair.*got \(2, 2, 2\)"),
-        (lambda: make_window((2, 2), rank=1), TypeError, r"must be an int or a tuple of one int \(length,\), got \(2, 2\)"),
+        (
+            lambda: make_window((2, 2), rank=1),
+            TypeError,
+            r"kernel_size must be an int or a tuple of one int \(length,\), got \(2, 2\)",
+        ),
         (
             lambda: make_window(2, (2, 2), rank=3),
             TypeError,
             r"stride must be an int or a triple of ints \(depth, height, width\), got \(2, 2\)",
         ),
-        (lambda: make_window(7, rank=1).output_size((6,)), ValueError, r"kernel_size=\(7,\).* for an input of 6 pixels"),
+        (lambda: make_window(7, rank=1).output_size((6,)), ValueError, r"kernel_size=\(7,\).* an input of 6 pixels"),
         (lambda: make_window(7, rank=3).output_size((9, 6, 9)), ValueError, "for an input of 9 x 6 x 9 pixels"),
         (
             lambda: check_input(X[0, 0, 0], 1),
@@ -112,7 +124,7 @@ X = torch.zeros(1, 2, 6, 6)
         (lambda: lip2d(X, X[:, :1], 2), ValueError, r"logit must have the shape of x, got \(1, 1, 6, 6\) for x of"),
         (lambda: lip2d(X, X.double(), 2), TypeError, "logit must have the dtype of x, got torch.float64 for x of"),
         (lambda: lip2d(X, X.int(), 2), TypeError, "logit must have a floating-point dtype, got torch.int32"),
-        (lambda: strided_pool2d(X, 0), ValueError, "kernel_size must be at least 1, got 0"),
+        (lambda: strided_pool2d(X, 0), ValueError, "stride must be at least 1, got 0"),
         (lambda: strided_pool2d(X.int(), 2), TypeError, "x must have a floating-point dtype"),
     ],
 )

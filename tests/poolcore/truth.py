@@ -1,16 +1,19 @@
 """The truth that poolcore is held against: the papers' formulas as plain Python loops over lists of floats.
 
-Nothing here calls torch's arithmetic or poolcore. Maps are lists of rows; a scale is the same sum with absolute values.
+Nothing here calls torch's arithmetic or poolcore. Maps are nested lists, one level for each axis (a sequence is a list,
+an image a list of rows, a volume a list of images); a scale is the same sum with absolute values.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Map = list[list[float]]
 Line = list[float]
-Pixels = list[tuple[int, int]]
-Read = tuple[int, int, Pixels]
+Map = list[Any]
+Size = tuple[int, ...]
+Index = tuple[int, ...]
+Pixels = list[Index]
 
 # The worked examples' inputs.
 X = [[1.0, 2.0, 0.0, -1.0], [3.0, 4.0, 1.0, 2.0], [-2.0, 0.5, 2.5, 1.5], [0.0, 1.0, -3.0, 4.0]]
@@ -18,16 +21,29 @@ L = [[0.0, 1.0, 2.0, 0.0], [-1.0, 0.5, 0.0, 3.0], [2.0, 0.0, -2.0, 1.0], [0.0, 0
 X1 = [1.0, 2.0, 0.0, -1.0, 3.0, 4.0, 1.0, 2.0]
 
 
-def zeros(height: int, width: int) -> Map:
-    return [[0.0] * width for _ in range(height)]
+def size_of(x: Map) -> Size:
+    return (len(x), *size_of(x[0])) if isinstance(x, list) else ()
+
+
+def at(x: Map, index: Index) -> float:
+    for i in index:
+        x = x[i]
+    return x
+
+
+def filled(size: Size, value: Callable[[Index], float], index: Index = ()) -> Map:
+    """A map of ``size`` with ``value(index)`` at each index."""
+    if len(index) == len(size):
+        return value(index)
+    return [filled(size, value, (*index, i)) for i in range(size[len(index)])]
 
 
 class Geometry(NamedTuple):
     """A window's arguments, per axis."""
 
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int] = (0, 0)
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] = (0, 0)
     ceil_mode: bool = False
 
     def starts(self, axis: int, n: int) -> list[int]:
@@ -38,17 +54,18 @@ class Geometry(NamedTuple):
             return [a for a in range(-p, n, s) if a - s + k < n + p]
         return list(range(-p, n + p - k + 1, s))
 
-    def reads(self, height: int, width: int, kernel_size: tuple[int, int] | None = None) -> Iterator[Read]:
+    def reads(self, size: Size, kernel_size: Size | None = None) -> Iterator[tuple[Index, Pixels]]:
         """Yield each output with the valid pixels that it reads, in row-major order; at will through another kernel."""
-        kernel_height, kernel_width = kernel_size or self.kernel_size
-        for a, top in enumerate(self.starts(0, height)):
-            for b, left in enumerate(self.starts(1, width)):
-                rows = [i for i in range(top, top + kernel_height) if 0 <= i < height]
-                columns = [j for j in range(left, left + kernel_width) if 0 <= j < width]
-                yield a, b, [(i, j) for i in rows for j in columns]
+        starts = [list(enumerate(self.starts(axis, n))) for axis, n in enumerate(size)]
+        for corner in itertools.product(*starts):
+            axes = [
+                [i for i in range(start, start + k) if 0 <= i < n]
+                for (_, start), k, n in zip(corner, kernel_size or self.kernel_size, size, strict=True)
+            ]
+            yield tuple(o for o, _ in corner), list(itertools.product(*axes))
 
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        return len(self.starts(0, height)), len(self.starts(1, width))
+    def output_size(self, size: Size) -> Size:
+        return tuple(len(self.starts(axis, n)) for axis, n in enumerate(size))
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
@@ -77,45 +94,45 @@ class Pooled(NamedTuple):
 
 def weighted_pool(x: Map, logit: Map, geometry: Geometry, upstream: Map | None = None) -> Pooled:
     """y = sum_i w_i x_i with w the softmax of the logits; dy/dx_i = w_i, dy/dl_i = w_i (x_i - y)."""
-    height, width = len(x), len(x[0])
-    sizes = (geometry.output_size(height, width), (height, width), (height, width)) * 2
-    pooled = Pooled(*(zeros(*size) for size in sizes))
-    for a, b, pixels in geometry.reads(height, width):
-        logits = [logit[i][j] for i, j in pixels]
+    size = size_of(x)
+    out: dict[str, dict[Index, float]] = {name: dict.fromkeys(every_index(size), 0.0) for name in Pooled._fields}
+    out["y"], out["y_scale"] = {}, {}
+    for o, pixels in geometry.reads(size):
+        values, logits = [at(x, i) for i in pixels], [at(logit, i) for i in pixels]
         weights, top = softmax(logits), max(logits)
         # A difference of logits is rounded too, which changes a weight by as many parts as it is large.
         doubts = [1 + (top - low if math.isfinite(top - low) else 0) for low in logits]
-        y = total([w * x[i][j] for w, (i, j) in zip(weights, pixels, strict=True)])
-        pooled.y[a][b] = y
-        pooled.y_scale[a][b] = total(
-            [w * abs(x[i][j]) * doubt for w, (i, j), doubt in zip(weights, pixels, doubts, strict=True)]
-        )
-        g = 1.0 if upstream is None else upstream[a][b]
-        for w, (i, j), doubt in zip(weights, pixels, doubts, strict=True):
-            pooled.grad_x[i][j] += g * w
-            pooled.grad_logit[i][j] += g * w * (x[i][j] - y)
-            pooled.grad_x_scale[i][j] += abs(g) * w * doubt
-            pooled.grad_logit_scale[i][j] += abs(g) * w * doubt * (abs(x[i][j]) + pooled.y_scale[a][b])
-    return pooled
+        y = total([w * v for w, v in zip(weights, values, strict=True)])
+        y_scale = total([w * abs(v) * doubt for w, v, doubt in zip(weights, values, doubts, strict=True)])
+        out["y"][o], out["y_scale"][o] = y, y_scale
+        g = 1.0 if upstream is None else at(upstream, o)
+        for i, v, w, doubt in zip(pixels, values, weights, doubts, strict=True):
+            out["grad_x"][i] += g * w
+            out["grad_logit"][i] += g * w * (v - y)
+            out["grad_x_scale"][i] += abs(g) * w * doubt
+            out["grad_logit_scale"][i] += abs(g) * w * doubt * (abs(v) + y_scale)
+    sizes = {"y": geometry.output_size(size), "y_scale": geometry.output_size(size)}
+    return Pooled(*(filled(sizes.get(name, size), values.__getitem__) for name, values in out.items()))
 
 
-def coverage(geometry: Geometry, height: int, width: int, kernel_size: tuple[int, int] | None = None) -> Map:
+def every_index(size: Size) -> Iterator[Index]:
+    return itertools.product(*map(range, size))
+
+
+def coverage(geometry: Geometry, size: Size, kernel_size: Size | None = None) -> Map:
     """A: the sum of 1 / (valid pixels of the window) over the windows that read a pixel."""
-    return weight_sums(lambda pixels: [1 / len(pixels)] * len(pixels), geometry, (height, width), kernel_size)
+    return weight_sums(lambda pixels: [1 / len(pixels)] * len(pixels), geometry, size, kernel_size)
 
 
 def weight_sums(
-    weigh: Callable[[Pixels], Sequence[float]],
-    geometry: Geometry,
-    size: tuple[int, int],
-    kernel_size: tuple[int, int] | None = None,
+    weigh: Callable[[Pixels], Sequence[float]], geometry: Geometry, size: Size, kernel_size: Size | None = None
 ) -> Map:
     """S: each pixel's weights, summed over outputs; ``weigh`` gives the weights of the pixels that an output reads."""
-    sums = zeros(*size)
-    for _, _, pixels in geometry.reads(*size, kernel_size):
-        for weight, (i, j) in zip(weigh(pixels), pixels, strict=True):
-            sums[i][j] += weight
-    return sums
+    sums = dict.fromkeys(every_index(size), 0.0)
+    for _, pixels in geometry.reads(size, kernel_size):
+        for weight, i in zip(weigh(pixels), pixels, strict=True):
+            sums[i] += weight
+    return filled(size, sums.__getitem__)
 
 
 Filter = Callable[[Line], Line]
@@ -198,5 +215,10 @@ def lift(x: Map, predict: Filter, update: Filter, sign: float = -1) -> dict[str,
     return bands
 
 
+def lift1d(x: Line, predict: Filter, update: Filter, sign: float = -1) -> dict[str, Line]:
+    return dict(zip(("low", "high"), lift_line(x, predict, update, sign), strict=True))
+
+
 def added(*maps: Map) -> Map:
-    return [[math.fsum(values) for values in zip(*rows, strict=True)] for rows in zip(*maps, strict=False)]
+    """The sum of maps of one size, element by element."""
+    return filled(size_of(maps[0]), lambda index: math.fsum(at(x, index) for x in maps))
