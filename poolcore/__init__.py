@@ -1,6 +1,17 @@
 """Pooling layers for PyTorch: SoftPool, LIP, LiftPool, and what each pixel counts in them."""
 
-from poolcore.lift import Bands, LiftDownPool2d, LiftUpPool2d, lift_down_pool2d, lift_up_pool2d
+from poolcore.lift import (
+    Bands,
+    Bands1d,
+    LiftDownPool1d,
+    LiftDownPool2d,
+    LiftUpPool1d,
+    LiftUpPool2d,
+    lift_down_pool1d,
+    lift_down_pool2d,
+    lift_up_pool1d,
+    lift_up_pool2d,
+)
 from poolcore.lip import LIP1d, LIP2d, LIP3d, LogitHead, LogitTrunk, lip1d, lip2d, lip3d
 from poolcore.share import share
 from poolcore.soft import SoftPool1d, SoftPool2d, SoftPool3d, soft_pool1d, soft_pool2d, soft_pool3d
@@ -16,10 +27,13 @@ from poolcore.trace import Seen, Stopwatch, stopwatch, trace
 
 __all__ = [
     "Bands",
+    "Bands1d",
     "LIP1d",
     "LIP2d",
     "LIP3d",
+    "LiftDownPool1d",
     "LiftDownPool2d",
+    "LiftUpPool1d",
     "LiftUpPool2d",
     "LogitHead",
     "LogitTrunk",
@@ -31,7 +45,9 @@ __all__ = [
     "StridedPool1d",
     "StridedPool2d",
     "StridedPool3d",
+    "lift_down_pool1d",
     "lift_down_pool2d",
+    "lift_up_pool1d",
     "lift_up_pool2d",
     "lip1d",
     "lip2d",

@@ -1,15 +1,10 @@
 """LiftPool: a reversible change of basis by the lifting scheme (Zhao & Snoek 2021, arXiv 2104.00996).
 
-One step along an axis splits it into even and odd pixels and predicts one from the other:
+An image becomes four bands at half the size: LL (coarse), LH (vertical detail), HL (horizontal detail), HH (diagonal
+detail); a sequence two, low and high. Pooling combines them. `poolcore.lifting` has the arithmetic.
 
-    d = x_odd - P(x_even),    s = x_even + U(d)          undone by    x_even = s - U(d),    x_odd = d + P(x_even)
-
-which is exact for any P and U. Width first, then height on both halves, gives four bands at half the size: LL
-(coarse), LH (vertical detail), HL (horizontal detail), HH (diagonal detail). Pooling combines them.
-
-P and U are either learned, tanh(scale * relu(conv(x) + bias) + shift), depthwise with K taps along the split axis and
-shared by both axes, or one of the fixed wavelets "haar" and "cdf53", which work on a photo without training. Where the
-paper leaves P and U open this is our choice: with depthwise convolutions the layer is a stencil per channel.
+The filters P and U are either learned, depthwise with K taps along the split axis and shared by both axes, or one of
+the fixed wavelets "haar" and "cdf53", which work on a photo without training (`poolcore.lift_filters`).
 
 For the whole family: dtype and memory format are kept; half precision is computed in fp32, under autocast too; an odd
 axis is extended by its last pixel and cropped again by the inverse; NaN spreads along its row and column as far as the
@@ -17,23 +12,41 @@ filters reach.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol, overload
+from typing import ClassVar, Literal, NamedTuple, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolcore.blocks import by_blocks
-from poolcore.precision import autocast_off, compute_dtype
+from poolcore.lift_filters import WAVELETS, Filter, FilterParts, FixedFilter, LiftFilter, PaddingMode
+from poolcore.lifting import Combine, analyse, extended, halves, lift_down, lift_up, merge, split
 from poolcore.window import check_input
 
-__all__ = ["Bands", "LiftDownPool2d", "LiftFilter", "LiftUpPool2d", "lift_down_pool2d", "lift_up_pool2d"]
+__all__ = [
+    "Bands",
+    "Bands1d",
+    "LiftDownPool",
+    "LiftDownPool1d",
+    "LiftDownPool2d",
+    "LiftUpPool1d",
+    "LiftUpPool2d",
+    "lift_down_pool1d",
+    "lift_down_pool2d",
+    "lift_up_pool1d",
+    "lift_up_pool2d",
+]
 
-WIDTH, HEIGHT = -1, -2
-
-Combine = Literal["sum", "mean", "ll"]
+Combine1d = Literal["sum", "mean", "low"]
+Combine2d = Literal["sum", "mean", "ll"]
 Fixed = Literal["haar", "cdf53"]
-PaddingMode = Literal["replicate", "zeros"]
+Filters = Fixed | tuple[Filter, Filter]
+
+
+class Bands1d(NamedTuple):
+    """LiftPool's two bands of a sequence, each (N, C, ceil(L / 2)), and the size (L,) they came from."""
+
+    low: Tensor
+    high: Tensor
+    size: tuple[int]
 
 
 class Bands(NamedTuple):
@@ -46,158 +59,103 @@ class Bands(NamedTuple):
     size: tuple[int, int]
 
 
-class Filter(Protocol):
-    """P or U: a map from one half of an axis to a guess of the other, of the same shape."""
-
-    def __call__(self, x: Tensor, axis: int) -> Tensor: ...
-
-
-def _pad(x: Tensor, axis: int, before: int, after: int, mode: PaddingMode) -> Tensor:
-    amounts = (before, after, 0, 0) if axis == WIDTH else (0, 0, before, after)
-    return F.pad(x, amounts, mode="replicate") if mode == "replicate" else F.pad(x, amounts)
+def _check_combine(combine: str | None, rank: int) -> None:
+    coarse = "low" if rank == 1 else "ll"
+    if combine not in (None, "sum", "mean", coarse):
+        raise ValueError(f'combine must be None, "sum", "mean" or "{coarse}", got {combine!r}')
 
 
-# Taps of P and of U, centred, the ends replicated.
-WAVELETS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "haar": ((1.0,), (0.5,)),
-    "cdf53": ((0.0, 0.5, 0.5), (0.25, 0.25, 0.0)),
-}
+def _wavelet(name: str) -> tuple[FixedFilter, FixedFilter]:
+    predict, update = WAVELETS[name]
+    return FixedFilter(predict), FixedFilter(update)
 
 
-def _fixed(taps: Sequence[float]) -> Filter:
-    """Return the linear filter with these taps."""
-
-    def apply(x: Tensor, axis: int) -> Tensor:
-        padded = _pad(x, axis, len(taps) // 2, len(taps) // 2, "replicate")
-        terms = [tap * padded.narrow(axis, k, x.shape[axis]) for k, tap in enumerate(taps) if tap]
-        return sum(terms[1:], terms[0])
-
-    return apply
-
-
-def _learned(parameters: Sequence[Tensor], padding_mode: PaddingMode) -> Filter:
-    weight, bias, scale, shift = parameters
-    channels, taps = weight.shape
-
-    def apply(x: Tensor, axis: int) -> Tensor:
-        if x.shape[1] != channels:
-            raise ValueError(f"x must have {channels} channels, as many as LiftPool's filters, got {x.shape[1]}")
-        kernel = weight.view(channels, 1, 1, taps) if axis == WIDTH else weight.view(channels, 1, taps, 1)
-        padded = _pad(x, axis, taps // 2, taps // 2, padding_mode)
-        with autocast_off(x.device.type):
-            conv = F.conv2d(padded, kernel.to(x.dtype), groups=channels)
-        # The bias is added after the convolution: as a part of it, its gradient is ten times as slow on a CPU.
-        hidden = F.relu(conv + _per_channel(bias, x))
-        z = hidden * _per_channel(scale, x) + _per_channel(shift, x)
-        return 2 * torch.sigmoid(2 * z) - 1  # tanh(z), at a sixth of its time on a CPU
-
-    return apply
-
-
-def _per_channel(parameter: Tensor, x: Tensor) -> Tensor:
-    return parameter.to(x.dtype).view(-1, 1, 1)
-
-
-class LiftFilter(nn.Module):
-    """P or U of a learned LiftPool: ``tanh(scale * relu(conv(x) + bias) + shift)``, depthwise, K taps along an axis.
-
-    ``scale`` and ``shift`` begin at 0, so that an untrained layer's bands are the pixels themselves and their mean is
-    average pooling. Parameters: ``channels * (K + 3)``.
-
-    Args:
-        channels: of the input.
-        kernel_size: K, odd.
-        padding_mode: what lies beyond the ends, "replicate" (the last pixel) or "zeros".
-    """
-
-    def __init__(self, channels: int, kernel_size: int = 5, padding_mode: PaddingMode = "replicate") -> None:
-        super().__init__()
-        if type(kernel_size) is not int or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size of LiftPool's filters must be an odd int of at least 1, got {kernel_size!r}")
-        if padding_mode not in ("replicate", "zeros"):
-            raise ValueError(f'padding_mode must be "replicate" or "zeros", got {padding_mode!r}')
-        self.padding_mode: PaddingMode = padding_mode
-        self.weight = nn.Parameter(torch.empty(channels, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.scale = nn.Parameter(torch.zeros(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
-        nn.init.uniform_(self.weight, -(kernel_size**-0.5), kernel_size**-0.5)
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The four parameters in the order of the formula."""
-        return self.weight, self.bias, self.scale, self.shift
-
-    def forward(self, x: Tensor, axis: int) -> Tensor:
-        return _learned(self.parts, self.padding_mode)(x, axis)
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, kernel_size={self.weight.shape[1]}, padding_mode={self.padding_mode}"
-
-
-def _halves(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return the even and the odd pixels of an axis."""
-    return (x[..., 0::2], x[..., 1::2]) if axis == WIDTH else (x[..., 0::2, :], x[..., 1::2, :])
-
-
-def _analyse(x: Tensor, axis: int, predict: Filter, update: Filter) -> tuple[Tensor, Tensor]:
-    """Return (s, d) of an axis of even length."""
-    even, odd = _halves(x, axis)
-    d = odd - predict(even, axis)
-    return even + update(d, axis), d
-
-
-def _synthesise(s: Tensor, d: Tensor, axis: int, predict: Filter, update: Filter) -> Tensor:
-    even = s - update(d, axis)
-    odd = d + predict(even, axis)
-    stacked = torch.stack((even, odd), dim=even.dim() + axis + 1)
-    return stacked.flatten(stacked.dim() + axis - 1, stacked.dim() + axis)
-
-
-def _extended(x: Tensor) -> Tensor:
-    """Return an image in the dtype that LiftPool computes in, with axes of even length: the last pixel repeated."""
-    h, w = x.shape[-2:]
-    x = x.to(compute_dtype(x.dtype))
-    return F.pad(x, (0, w % 2, 0, h % 2), mode="replicate") if h % 2 or w % 2 else x
-
-
-def _bands(x: Tensor, predict: Filter, update: Filter) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    s, d = _analyse(_extended(x), WIDTH, predict, update)
-    return *_analyse(s, HEIGHT, predict, update), *_analyse(d, HEIGHT, predict, update)
-
-
-def _combine(bands: tuple[Tensor, Tensor, Tensor, Tensor], combine: Combine) -> Tensor:
-    if combine == "ll":
-        return bands[0]
-    total = bands[0] + bands[1] + bands[2] + bands[3]
-    return total / 4 if combine == "mean" else total
-
-
-def _check_combine(combine: Combine | None) -> None:
-    if combine not in (None, "sum", "mean", "ll"):
-        raise ValueError(f'combine must be None, "sum", "mean" or "ll", got {combine!r}')
-
-
-def _filters(filters: Fixed | tuple[Filter, Filter]) -> tuple[Filter, Filter]:
+def _filters(filters: Filters, device: torch.device) -> tuple[Filter, Filter]:
     if isinstance(filters, str) and filters in WAVELETS:
-        predict, update = WAVELETS[filters]
-        return _fixed(predict), _fixed(update)
+        predict, update = _wavelet(filters)
+        return predict.to(device), update.to(device)
     if not isinstance(filters, tuple) or len(filters) != 2 or not all(callable(part) for part in filters):
         raise ValueError(f'filters must be "haar", "cdf53" or a pair of callables (P, U), got {filters!r}')
     return filters
 
 
-@overload
-def lift_down_pool2d(x: Tensor, filters: Fixed | tuple[Filter, Filter] = "haar", *, combine: None = None) -> Bands: ...
+def _built_in(predict: Filter, update: Filter, channels: int) -> tuple[FilterParts, FilterParts, PaddingMode] | None:
+    """Return the numbers of the two filters, or None where one of them is the caller's own."""
+    ours = (LiftFilter, FixedFilter)
+    if not isinstance(predict, ours) or not isinstance(update, ours):
+        return None
+    for part in (predict, update):
+        if isinstance(part, LiftFilter) and len(part.weight) != channels:
+            raise ValueError(f"x must have {len(part.weight)} channels, as many as LiftPool's filters, got {channels}")
+    if type(predict) is not type(update) or predict.padding_mode != update.padding_mode:
+        return None
+    return predict.parts, update.parts, predict.padding_mode
+
+
+def _down(x: Tensor, filters: Filters, combine: Combine | None, rank: int) -> tuple[Tensor, ...]:
+    _check_combine(combine, rank)
+    check_input(x, rank)
+    if 0 in x.shape[-rank:]:
+        raise ValueError(f"x must have at least one pixel along each axis, got {tuple(x.shape)}")
+    predict, update = _filters(filters, x.device)
+    batch = x if x.dim() == rank + 2 else x[None]
+    parts = _built_in(predict, update, batch.shape[1])
+    maps = split(batch, predict, update, combine) if parts is None else lift_down(batch, *parts, combine)
+    return maps if x.dim() == rank + 2 else tuple(one[0] for one in maps)
+
+
+def _up(bands: Sequence[Tensor], names: Sequence[str], size: Sequence[int], filters: Filters) -> Tensor:
+    rank = len(size)
+    for name, band in zip(names, bands, strict=True):
+        check_input(band, rank, name)
+    shape = bands[0].shape
+    if any(band.shape != shape for band in bands):
+        raise ValueError(f"the bands must have one shape, got {[tuple(band.shape) for band in bands]}")
+    if any((n + 1) // 2 != half for n, half in zip(size, shape[-rank:], strict=True)):
+        raise ValueError(f"size must be twice the bands' or one less, got size={tuple(size)} for {tuple(shape)}")
+    predict, update = _filters(filters, bands[0].device)
+    batch = [band if band.dim() == rank + 2 else band[None] for band in bands]
+    parts = _built_in(predict, update, batch[0].shape[1])
+    x = merge(batch, size, predict, update) if parts is None else lift_up(batch, size, *parts)
+    return x if len(shape) == rank + 2 else x[0]
 
 
 @overload
-def lift_down_pool2d(x: Tensor, filters: Fixed | tuple[Filter, Filter] = "haar", *, combine: Combine) -> Tensor: ...
+def lift_down_pool1d(x: Tensor, filters: Filters = "haar", *, combine: None = None) -> Bands1d: ...
 
 
-def lift_down_pool2d(
-    x: Tensor, filters: Fixed | tuple[Filter, Filter] = "haar", *, combine: Combine | None = None
-) -> Bands | Tensor:
+@overload
+def lift_down_pool1d(x: Tensor, filters: Filters = "haar", *, combine: Combine1d) -> Tensor: ...
+
+
+def lift_down_pool1d(x: Tensor, filters: Filters = "haar", *, combine: Combine1d | None = None) -> Bands1d | Tensor:
+    """Split a sequence into two bands of half its length, or pool it by combining them: `lift_down_pool2d` in 1D.
+
+    Args:
+        filters: as in `lift_down_pool2d`.
+        combine: None returns the bands; "sum" of the two, "mean" half of it, "low" the coarse band alone.
+
+    Shape:
+        (N, C, L) or (C, L) -> the same with ``ceil(L / 2)``.
+
+    Example:
+        >>> low, high, size = lift_down_pool1d(torch.tensor([[1.0, 2.0, 0.0, -1.0]]))
+        >>> low, high, size
+        (tensor([[ 1.5000, -0.5000]]), tensor([[ 1., -1.]]), (4,))
+    """
+    maps = _down(x, filters, combine, 1)
+    return Bands1d(maps[0], maps[1], (x.shape[-1],)) if combine is None else maps[0]
+
+
+@overload
+def lift_down_pool2d(x: Tensor, filters: Filters = "haar", *, combine: None = None) -> Bands: ...
+
+
+@overload
+def lift_down_pool2d(x: Tensor, filters: Filters = "haar", *, combine: Combine2d) -> Tensor: ...
+
+
+def lift_down_pool2d(x: Tensor, filters: Filters = "haar", *, combine: Combine2d | None = None) -> Bands | Tensor:
     """Split an image into four bands of half its size, or pool it by combining them.
 
     Args:
@@ -216,18 +174,33 @@ def lift_down_pool2d(
         >>> lift_down_pool2d(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), "haar").ll
         tensor([[[2.5000]]])
     """
-    _check_combine(combine)
-    check_input(x)
-    predict, update = _filters(filters)
-    bands = _bands(x if x.dim() == 4 else x[None], predict, update)
-    if combine is not None:
-        y = _combine(bands, combine).to(x.dtype)
-        return y if x.dim() == 4 else y[0]
-    ll, lh, hl, hh = (band.to(x.dtype) if x.dim() == 4 else band[0].to(x.dtype) for band in bands)
-    return Bands(ll, lh, hl, hh, (x.shape[-2], x.shape[-1]))
+    maps = _down(x, filters, combine, 2)
+    return Bands(maps[0], maps[1], maps[2], maps[3], (x.shape[-2], x.shape[-1])) if combine is None else maps[0]
 
 
-def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter] = "haar") -> Tensor:
+def lift_up_pool1d(bands: Bands1d | Tensor, filters: Filters = "haar") -> Tensor:
+    """Undo `lift_down_pool1d`: the sequence whose bands these are, exact up to rounding.
+
+    Args:
+        bands: the two bands; or the coarse one alone as a tensor, whose detail is then taken as zero.
+        filters: those of the analysis.
+
+    Shape:
+        Bands of (N, C, l) or (C, l) -> (..., L) of ``bands.size``; the coarse band alone -> (..., 2 l).
+
+    Example:
+        >>> lift_up_pool1d(torch.tensor([[1.5, -0.5]]))
+        tensor([[ 1.5000,  1.5000, -0.5000, -0.5000]])
+    """
+    if isinstance(bands, Tensor):
+        check_input(bands, 1, "low")
+        bands = Bands1d(bands, torch.zeros_like(bands), (2 * bands.shape[-1],))
+    if not isinstance(bands, Bands1d):
+        raise TypeError(f"bands must be Bands1d or the coarse band as a tensor, got {type(bands).__name__}")
+    return _up(bands[:2], Bands1d._fields[:2], bands.size, filters)
+
+
+def lift_up_pool2d(bands: Bands | Tensor, filters: Filters = "haar") -> Tensor:
     """Undo `lift_down_pool2d`: the image whose bands these are, exact up to rounding.
 
     Args:
@@ -247,25 +220,91 @@ def lift_up_pool2d(bands: Bands | Tensor, filters: Fixed | tuple[Filter, Filter]
         tensor([[[1., 2., 5.],
                  [3., 4., 6.]]])
     """
-    predict, update = _filters(filters)
     if isinstance(bands, Tensor):
+        check_input(bands, 2, "ll")
         zero = torch.zeros_like(bands)
         bands = Bands(bands, zero, zero, zero, (2 * bands.shape[-2], 2 * bands.shape[-1]))
-    parts = bands[:4]
-    for name, part in zip(Bands._fields, parts, strict=False):
-        check_input(part, name=name)
-    if len({part.shape for part in parts}) != 1:
-        raise ValueError(f"the four bands must have one shape, got {[tuple(part.shape) for part in parts]}")
-    dtype = compute_dtype(parts[0].dtype)
-    ll, lh, hl, hh = (part.to(dtype) if part.dim() == 4 else part.to(dtype)[None] for part in parts)
-    s = _synthesise(ll, lh, HEIGHT, predict, update)
-    d = _synthesise(hl, hh, HEIGHT, predict, update)
-    x = _synthesise(s, d, WIDTH, predict, update)[..., : bands.size[0], : bands.size[1]]
-    x = x.to(parts[0].dtype)
-    return x if parts[0].dim() == 4 else x[0]
+    if not isinstance(bands, Bands):
+        raise TypeError(f"bands must be Bands or LL alone as a tensor, got {type(bands).__name__}")
+    return _up(bands[:4], Bands._fields[:4], bands.size, filters)
 
 
-class LiftDownPool2d(nn.Module):
+class LiftDownPool(nn.Module):
+    """What `LiftDownPool1d` and `LiftDownPool2d` have in common: P and U, and what they are used for."""
+
+    rank: ClassVar[int]
+    combine: Combine | None
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 5,
+        *,
+        filters: Literal["learned", "haar", "cdf53"] = "learned",
+        combine: Combine | None = None,
+        padding_mode: PaddingMode = "replicate",
+    ) -> None:
+        super().__init__()
+        _check_combine(combine, self.rank)
+        if filters not in ("learned", *WAVELETS):
+            raise ValueError(f'filters must be "learned", "haar" or "cdf53", got {filters!r}')
+        self.combine = combine
+        self.filter_name = filters
+        self.predict: LiftFilter | FixedFilter
+        self.update: LiftFilter | FixedFilter
+        if filters == "learned":
+            self.predict = LiftFilter(channels, kernel_size, padding_mode)
+            self.update = LiftFilter(channels, kernel_size, padding_mode)
+        else:
+            self.predict, self.update = _wavelet(filters)
+
+    @property
+    def filters(self) -> tuple[Filter, Filter]:
+        """P and U."""
+        return self.predict, self.update
+
+    def lift_losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (c_u, c_p), LiftPool's two regularisers, as mean squares over all steps along one axis.
+
+        c_u keeps s near the odd pixels, c_p keeps the detail d small (Zhao & Snoek 2021 by norms; means do not grow
+        with the batch). An image takes three steps, a sequence one.
+        """
+        check_input(x, self.rank)
+        sources = [extended(x if x.dim() == self.rank + 2 else x[None])]
+        update_losses, predict_losses = [], []
+        for axis in range(-1, -1 - self.rank, -1):
+            steps = [(source, *analyse(source, axis, *self.filters)) for source in sources]
+            update_losses += [(coarse - halves(source, axis)[1]).square().mean() for source, coarse, _ in steps]
+            predict_losses += [detail.square().mean() for _, _, detail in steps]
+            sources = [half for _, *both in steps for half in both]
+        return torch.stack(update_losses).mean(), torch.stack(predict_losses).mean()
+
+    def extra_repr(self) -> str:
+        return f"filters={self.filter_name}, combine={self.combine}"
+
+
+class LiftDownPool1d(LiftDownPool):
+    """Pool a sequence by lifting, or split it into bands: `LiftDownPool2d` in 1D.
+
+    Args:
+        channels, kernel_size, filters, padding_mode: as in `LiftDownPool2d`.
+        combine: None for the bands, "sum", "mean" or "low".
+
+    Shape:
+        (N, C, L) or (C, L) -> the same with ``ceil(L / 2)``.
+    """
+
+    rank = 1
+
+    def bands(self, x: Tensor) -> Bands1d:
+        """Return the two bands of ``x``, whatever ``combine`` says."""
+        return lift_down_pool1d(x, self.filters)
+
+    def forward(self, x: Tensor) -> Bands1d | Tensor:
+        return self.bands(x) if self.combine is None else _down(x, self.filters, self.combine, 1)[0]
+
+
+class LiftDownPool2d(LiftDownPool):
     """Pool by lifting, or split into bands, as `lift_down_pool2d` does with this layer's P and U.
 
     Args:
@@ -279,67 +318,29 @@ class LiftDownPool2d(nn.Module):
         (N, C, H, W) or (C, H, W) -> the same with ``ceil(H / 2)``, ``ceil(W / 2)``.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int = 5,
-        *,
-        filters: Literal["learned", "haar", "cdf53"] = "learned",
-        combine: Combine | None = None,
-        padding_mode: PaddingMode = "replicate",
-    ) -> None:
-        super().__init__()
-        _check_combine(combine)
-        if filters not in ("learned", *WAVELETS):
-            raise ValueError(f'filters must be "learned", "haar" or "cdf53", got {filters!r}')
-        self.combine = combine
-        self.filter_name = filters
-        if filters == "learned":
-            self.predict = LiftFilter(channels, kernel_size, padding_mode)
-            self.update = LiftFilter(channels, kernel_size, padding_mode)
-
-    @property
-    def filters(self) -> tuple[Filter, Filter]:
-        """P and U."""
-        return (self.predict, self.update) if self.filter_name == "learned" else _filters(self.filter_name)
+    rank = 2
 
     def bands(self, x: Tensor) -> Bands:
         """Return the four bands of ``x``, whatever ``combine`` says."""
         return lift_down_pool2d(x, self.filters)
 
     def forward(self, x: Tensor) -> Bands | Tensor:
-        check_input(x)
-        if self.combine is None:
-            return self.bands(x)
-        blocked = x.dim() == 4 and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if self.filter_name == "learned" and blocked:
-            return by_blocks(self._pool, (x,), (*self.predict.parts, *self.update.parts))
-        return lift_down_pool2d(x, self.filters, combine=self.combine)
+        return self.bands(x) if self.combine is None else _down(x, self.filters, self.combine, 2)[0]
 
-    def _pool(self, x: Tensor, *parameters: Tensor) -> Tensor:
-        assert self.combine is not None
-        mode = self.predict.padding_mode
-        filters = _learned(parameters[:4], mode), _learned(parameters[4:], mode)
-        return lift_down_pool2d(x, filters, combine=self.combine)
 
-    def lift_losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (c_u, c_p), LiftPool's two regularisers, as mean squares over the three 1D steps.
+class LiftUpPool1d(nn.Module):
+    """Undo a `LiftDownPool1d` with its own P and U: ``LiftUpPool1d(down)(down.bands(x))`` is x.
 
-        c_u keeps s near the odd pixels, c_p keeps the detail d small (Zhao & Snoek 2021 by norms; means do not grow
-        with the batch).
-        """
-        check_input(x)
-        x = _extended(x if x.dim() == 4 else x[None])
-        s, d = _analyse(x, WIDTH, *self.filters)
-        update_losses, predict_losses = [], []
-        for source, axis in ((x, WIDTH), (s, HEIGHT), (d, HEIGHT)):
-            coarse, detail = _analyse(source, axis, *self.filters)
-            update_losses.append((coarse - _halves(source, axis)[1]).square().mean())
-            predict_losses.append(detail.square().mean())
-        return torch.stack(update_losses).mean(), torch.stack(predict_losses).mean()
+    Shape:
+        Bands, or the coarse band alone, as in `lift_up_pool1d`.
+    """
 
-    def extra_repr(self) -> str:
-        return f"filters={self.filter_name}, combine={self.combine}"
+    def __init__(self, down: LiftDownPool1d) -> None:
+        super().__init__()
+        self.down = down
+
+    def forward(self, bands: Bands1d | Tensor) -> Tensor:
+        return lift_up_pool1d(bands, self.down.filters)
 
 
 class LiftUpPool2d(nn.Module):

@@ -1,9 +1,9 @@
 """How much each pixel moves LiftPool's outputs: the layer's Jacobian, exact and in banded form.
 
-A channel of LiftPool is two lifting steps, each of which reads a few neighbours along one axis, so its Jacobian is a
-product of two bands. Per step along an axis, output n depends on the even pixels ``n - 2r ... n + 2r`` and the odd
-pixels ``n - r ... n + r`` (r = K // 2): these are its slots. With S and D for the width step's s and d, and A_s and A_d
-for the height step's combined output,
+A channel of an image's LiftPool is two lifting steps, each of which reads a few neighbours along one axis, so its
+Jacobian is a product of two bands; of a sequence's it is one of them. Per step along an axis, output n depends on the
+even pixels ``n - 2r ... n + 2r`` and the odd pixels ``n - r ... n + r`` (r = K // 2): these are its slots.
+With S and D for the width step's s and d, and A_s and A_d for the height step's combined output,
 
     J(m, n; row, column) = A_s[m, n, row] S[row, n, column] + A_d[m, n, row] D[row, n, column].
 
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolcore.lift import WAVELETS, LiftDownPool2d, LiftFilter, PaddingMode
+from poolcore.lift import LiftDownPool
+from poolcore.lift_filters import FixedFilter, LiftFilter, PaddingMode
 from poolcore.precision import autocast_off
 
 __all__ = ["lift_share"]
@@ -100,22 +101,46 @@ def _step(x: Tensor, predict: _Stencil, update: _Stencil, *, last_is_copy: bool)
     return _Step(even + change, d, by_pixel[0], by_pixel[1])
 
 
-def _share_sums(
-    x: Tensor, predict: _Stencil, update: _Stencil, *, last_is_copy: tuple[bool, bool], ll: bool
+def _slots(count: int) -> list[tuple[int, int]]:
+    """Return where output n's slots lie: pixel 2 * (n + offset - 2r) + parity, as (parity, offset) with r = K // 2."""
+    r = (count - 2) // 6
+    return [(0, offset) for offset in range(4 * r + 1)] + [(1, r + offset) for offset in range(2 * r + 1)]
+
+
+def _by_column(by_slot: Tensor) -> Tensor:
+    """Return, from what L lines of n outputs give their slots, (slots, P, L, n), the sum at each pixel, (P, L, 2n)."""
+    count, planes, lines, n = by_slot.shape
+    r = (count - 2) // 6
+    columns = by_slot.new_zeros((2, planes, lines, n + 4 * r))
+    for slot, (parity, offset) in enumerate(_slots(count)):
+        columns[parity, ..., offset : offset + n] += by_slot[slot]
+    return columns[..., 2 * r : 2 * r + n].permute(1, 2, 3, 0).flatten(2)
+
+
+def _sums_of_lines(
+    x: Tensor, predict: _Stencil, update: _Stencil, *, last_is_copy: bool, coarse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return S, (P, 2h, 2w), and which outputs no pixel moves, (P, h, w)."""
+    """Return S of sequences, (P, 1, 2n), and which outputs no pixel moves, (P, 1, n)."""
+    step = _step(x, predict, update, last_is_copy=last_is_copy)
+    jacobian = (step.s_by_pixel if coarse else step.s_by_pixel + step.d_by_pixel).abs()
+    total = jacobian.sum(0)
+    return _by_column(jacobian * torch.where(total == 0, total, 1 / total)), total == 0
+
+
+def _sums_of_images(
+    x: Tensor, predict: _Stencil, update: _Stencil, *, last_is_copy: tuple[bool, bool], coarse: bool
+) -> tuple[Tensor, Tensor]:
+    """Return S of images, (P, 2h, 2w), and which outputs no pixel moves, (P, h, w)."""
     width = _step(x, predict, update, last_is_copy=last_is_copy[1])
     on_s = _step(width.s.transpose(1, 2), predict, update, last_is_copy=last_is_copy[0])
-    by_s = (on_s.s_by_pixel if ll else on_s.s_by_pixel + on_s.d_by_pixel).transpose(2, 3).contiguous()
+    by_s = (on_s.s_by_pixel if coarse else on_s.s_by_pixel + on_s.d_by_pixel).transpose(2, 3).contiguous()
     by_d = None
-    if not ll:
+    if not coarse:
         on_d = _step(width.d.transpose(1, 2), predict, update, last_is_copy=last_is_copy[0])
         by_d = (on_d.s_by_pixel + on_d.d_by_pixel).transpose(2, 3).contiguous()
 
     count, planes, h, w = by_s.shape
-    r = (count - 2) // 6
-    # Where output n's slots lie: pixel 2 * (n + offset - 2r) + parity.
-    slots = [(0, offset) for offset in range(4 * r + 1)] + [(1, r + offset) for offset in range(2 * r + 1)]
+    r, slots = (count - 2) // 6, _slots(count)
     s_rows, d_rows = (
         [F.pad(by_pixel[:, :, parity::2], (0, 0, 2 * r, 2 * r)) for parity in (0, 1)]
         for by_pixel in (width.s_by_pixel, width.d_by_pixel)
@@ -132,52 +157,47 @@ def _share_sums(
     for slot, (parity, offset) in enumerate(slots):
         rows[parity, :, :, offset : offset + h].addcmul_(jacobian[slot], scale)
     by_row = rows[..., 2 * r : 2 * r + h, :].permute(1, 2, 3, 0, 4).flatten(2, 3)  # (slots, P, 2h, w)
-    columns = x.new_zeros((2, planes, 2 * h, w + 4 * r))
-    for slot, (parity, offset) in enumerate(slots):
-        columns[parity, ..., offset : offset + w] += by_row[slot]
-    return columns[..., 2 * r : 2 * r + w].permute(1, 2, 3, 0).flatten(2), total == 0
+    return _by_column(by_row), total == 0
 
 
-def _stencils(
-    layer: LiftDownPool2d, dtype: torch.dtype, planes: int, device: torch.device
-) -> tuple[_Stencil, _Stencil]:
-    if layer.filter_name in WAVELETS:
-        predict, update = (
-            torch.tensor(taps, dtype=dtype, device=device).expand(planes, -1) for taps in WAVELETS[layer.filter_name]
-        )
-        return _Stencil(predict, None, "replicate"), _Stencil(update, None, "replicate")
-
-    def learned(layer_filter: LiftFilter) -> _Stencil:
-        weight, *parts = (part.detach().to(dtype) for part in layer_filter.parts)
-        images = planes // len(weight)
-        bias, scale, shift = (part.repeat(images)[:, None, None] for part in parts)
-        return _Stencil(weight.repeat(images, 1), (bias, scale, shift), layer_filter.padding_mode)
-
-    return learned(layer.predict), learned(layer.update)
+def _stencil(layer_filter: LiftFilter | FixedFilter, dtype: torch.dtype, planes: int) -> _Stencil:
+    taps, *rest = (part.detach().to(dtype) for part in layer_filter.parts if part is not None)
+    repeats = planes // len(taps)
+    parts = None
+    if rest:
+        bias, scale, shift = (part.repeat(repeats)[:, None, None] for part in rest)
+        parts = bias, scale, shift
+    return _Stencil(taps.repeat(repeats, 1), parts, layer_filter.padding_mode)
 
 
-def lift_share(layer: LiftDownPool2d, x: Tensor, coverage: Tensor) -> Tensor:
-    """Return S, the sum of each pixel's weights ``|J| / sum |J|`` over all outputs, (N, C, H, W) in fp32 or fp64.
+def lift_share(layer: LiftDownPool, x: Tensor, coverage: Tensor) -> Tensor:
+    """Return S, the sum of each pixel's weights ``|J| / sum |J|`` over all outputs, of x's shape in fp32 or fp64.
 
     J is the Jacobian of the layer's combined output, of the bands' sum where it returns the bands.
 
     Args:
         layer: the pooling.
-        x: its input, (N, C, H, W).
-        coverage: A, (H, W): what each pixel counts in an output that no pixel moves.
+        x: its input, (N, C, L) or (N, C, H, W).
+        coverage: A, (L,) or (H, W): what each pixel counts in an output that no pixel moves.
     """
+    if layer.rank == 1:  # a sequence is an image of one row, whose height is not split
+        x, coverage = x.unsqueeze(2), coverage[None]
     n, c, height, width = x.shape
-    odd = (height % 2 == 1, width % 2 == 1)
-    x = F.pad(x.to(coverage.dtype), (0, odd[1], 0, odd[0]), mode="replicate").flatten(0, 1)
-    predict, update = _stencils(layer, x.dtype, n * c, x.device)
+    odd = (layer.rank == 2 and height % 2 == 1, width % 2 == 1)
+    planes = F.pad(x.to(coverage.dtype), (0, odd[1], 0, odd[0]), mode="replicate").flatten(0, 1)
+    predict, update = (_stencil(part, planes.dtype, n * c) for part in (layer.predict, layer.update))
     slots = 6 * (predict.taps.shape[1] // 2) + 2
-    length = max(1, 4 * _BLOCK_ELEMENTS // max(1, slots**2 * height * width))
-    ll = layer.combine == "ll"
-    sums = x.new_empty((n * c, height, width))
+    length = max(1, 4 * _BLOCK_ELEMENTS // max(1, slots**layer.rank * height * width))
+    coarse = layer.combine in ("ll", "low")
+    sums = planes.new_empty((n * c, height, width))
     for start in range(0, n * c, length):
         rows = slice(start, start + length)
+        block = planes[rows], predict.rows(rows), update.rows(rows)
         with autocast_off(x.device.type):
-            total, unmoved = _share_sums(x[rows], predict.rows(rows), update.rows(rows), last_is_copy=odd, ll=ll)
+            if layer.rank == 1:
+                total, unmoved = _sums_of_lines(*block, last_is_copy=odd[1], coarse=coarse)
+            else:
+                total, unmoved = _sums_of_images(*block, last_is_copy=odd, coarse=coarse)
         as_average = unmoved.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
         sums[rows] = total[:, :height, :width] + as_average * coverage
-    return sums.view(n, c, height, width)
+    return sums.view(n, c, *((width,) if layer.rank == 1 else (height, width)))

@@ -15,16 +15,21 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from poolcore.lift import Bands, LiftDownPool2d
+from poolcore.lift import Bands, Bands1d, LiftDownPool1d, LiftDownPool2d
 from poolcore.share import POOLING_LAYERS, share, window_of
 from poolcore.window import Window
 
 __all__ = ["Seen", "Stopwatch", "stopwatch", "trace"]
 
 
-def _detach(output: Tensor | Bands) -> Tensor | Bands:
+Output = Tensor | Bands | Bands1d
+
+
+def _detach(output: Output) -> Output:
     if isinstance(output, Tensor):
         return output.detach()
+    if isinstance(output, Bands1d):
+        return Bands1d(output.low.detach(), output.high.detach(), output.size)
     ll, lh, hl, hh = (band.detach() for band in output[:4])
     return Bands(ll, lh, hl, hh, output.size)
 
@@ -38,7 +43,7 @@ class Seen:
     """
 
     def __init__(
-        self, layer: nn.Module, x: Tensor, logit_from: Tensor | None, output: Tensor | Bands, milliseconds: float
+        self, layer: nn.Module, x: Tensor, logit_from: Tensor | None, output: Output, milliseconds: float
     ) -> None:
         self.layer = layer
         self.input = x.detach()
@@ -53,13 +58,13 @@ class Seen:
 
     @cached_property
     def share(self) -> Tensor:
-        """The share of each input pixel, (N, C, H, W); see `poolcore.share`."""
+        """The share of each input pixel, of the input's shape; see `poolcore.share`."""
         return share(self.layer, self.input, self.logit_from)
 
     @cached_property
-    def bands(self) -> Bands | None:
-        """The four bands of the input, of a `LiftDownPool2d`; None of any other layer."""
-        if not isinstance(self.layer, LiftDownPool2d):
+    def bands(self) -> Bands | Bands1d | None:
+        """The bands of the input, of a `LiftDownPool2d` or `LiftDownPool1d`; None of any other layer."""
+        if not isinstance(self.layer, LiftDownPool1d | LiftDownPool2d):
             return None
         with torch.no_grad():
             return self.layer.bands(self.input)
@@ -113,11 +118,11 @@ def trace(network: nn.Module) -> Iterator[Mapping[str, Seen]]:
                 began = _now(next(iter(signature.bind(*args, **kwargs).arguments.values())))
 
         def after(
-            _layer: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: Tensor | Bands
+            _layer: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: Output
         ) -> None:
             if threading.get_ident() != owner:
                 return
-            milliseconds = _now(output[0] if isinstance(output, Bands) else output) - began
+            milliseconds = _now(output if isinstance(output, Tensor) else output[0]) - began
             arguments = signature.bind(*args, **kwargs).arguments
             x, logit_from = next(iter(arguments.values())), arguments.get("logit_from")
             seen.pop(place, None)

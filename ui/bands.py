@@ -109,7 +109,7 @@ def split_place(loaded: Loaded, photo: Image.Image, place: str) -> Split:
         loaded.network(loaded.preprocess(photo))
     layer, bands = seen[place].layer, seen[place].bands
     assert isinstance(layer, LiftDownPool2d)
-    assert bands is not None
+    assert isinstance(bands, Bands)
     return Split(seen[place].input, layer, bands, is_photo=False)
 
 

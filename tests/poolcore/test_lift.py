@@ -9,15 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import poolcore.blocks
-from poolcore import Bands, LiftDownPool2d, LiftUpPool2d, lift_down_pool2d, lift_up_pool2d
+import poolcore.lift
+from poolcore import (
+    Bands,
+    Bands1d,
+    LiftDownPool1d,
+    LiftDownPool2d,
+    LiftUpPool1d,
+    LiftUpPool2d,
+    lift_down_pool1d,
+    lift_down_pool2d,
+    lift_up_pool1d,
+    lift_up_pool2d,
+)
+from poolcore.lift import LiftDownPool
 from tests.poolcore import truth
 from tests.poolcore.cases import (
     BATCHES,
     DTYPES,
     LAYOUTS,
-    SIZES,
+    SIZES_OF_RANK,
     Case,
     assert_close,
+    keeps_format,
     near,
     pairs,
     random_map,
@@ -33,8 +47,12 @@ U = ([-0.1, 0.2, 0.4, 0.2, -0.1], 0.0, 0.5, 0.1)
 WAVELETS: list[Literal["haar", "cdf53"]] = ["haar", "cdf53"]
 
 
-def worked_layer(combine: Literal["sum", "mean", "ll"] | None = None) -> LiftDownPool2d:
-    layer = LiftDownPool2d(1, combine=combine, padding_mode="zeros").double()
+DOWN = {1: LiftDownPool1d, 2: LiftDownPool2d}
+UP = {1: LiftUpPool1d, 2: LiftUpPool2d}
+
+
+def worked_layer(combine: Literal["sum", "mean", "ll"] | None = None, rank: int = 2) -> LiftDownPool:
+    layer = DOWN[rank](1, combine=combine, padding_mode="zeros").double()
     with torch.no_grad():
         for part, values in ((layer.predict, P), (layer.update, U)):
             for parameter, value in zip(part.parts, values, strict=True):
@@ -42,21 +60,21 @@ def worked_layer(combine: Literal["sum", "mean", "ll"] | None = None) -> LiftDow
     return layer
 
 
-def random_layer(channels: int, kernel_size: int = 5, seed: int = 0, **options) -> LiftDownPool2d:
-    layer = LiftDownPool2d(channels, kernel_size, **options).double()
+def random_layer(channels: int, kernel_size: int = 5, seed: int = 0, rank: int = 2, **options) -> LiftDownPool:
+    layer = DOWN[rank](channels, kernel_size, **options).double()
     generator = torch.Generator().manual_seed(seed)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.7, generator=generator)
     return layer
 
 
-def loops(layer: LiftDownPool2d, channel: int) -> tuple[truth.Filter, truth.Filter]:
+def loops(layer: LiftDownPool, channel: int) -> tuple[truth.Filter, truth.Filter]:
     replicate = layer.predict.padding_mode == "replicate"
     parts = [[part[channel].tolist() for part in half.parts] for half in (layer.predict, layer.update)]
     return truth.learned(*parts[0], replicate=replicate), truth.learned(*parts[1], replicate=replicate)
 
 
-def magnitudes(layer: LiftDownPool2d, channel: int) -> tuple[truth.Filter, truth.Filter]:
+def magnitudes(layer: LiftDownPool, channel: int) -> tuple[truth.Filter, truth.Filter]:
     parts = [[part[channel].tolist() for part in half.parts] for half in (layer.predict, layer.update)]
     return truth.magnitude(*parts[0]), truth.magnitude(*parts[1])
 
@@ -104,74 +122,121 @@ def test_worked_learned() -> None:
     assert (LiftUpPool2d(worked_layer())(bands) - tensor(X)).abs().max() < 1e-15
 
 
+def test_worked_sequences() -> None:
+    x = tensor(X1)
+    for filters, low, high in (
+        ("haar", [1.5, -0.5, 3.5, 1.5], [1, -1, 1, 1]),
+        ("cdf53", [1.75, -0.25, 2.875, 1.75], [1.5, -2.5, 2, 1]),
+        (
+            worked_layer(rank=1).filters,
+            [1.09966799, 0.13673698, 3.59494393, 1.70450064],
+            [1.37085484, -1.52266543, 3.04046599, 1.98000267],
+        ),
+    ):
+        bands = lift_down_pool1d(x, filters)
+        near(bands.low, low)
+        near(bands.high, high)
+        assert bands.size == (8,)
+        near(lift_down_pool1d(x, filters, combine="sum"), [a + b for a, b in zip(low, high, strict=True)], 2e-8)
+        near(lift_down_pool1d(x, filters, combine="mean"), [(a + b) / 2 for a, b in zip(low, high, strict=True)])
+        near(lift_down_pool1d(x, filters, combine="low"), low)
+        near(lift_up_pool1d(bands, filters), X1, 1e-14)
+
+
 def test_an_untrained_layer_splits_pixels_and_its_mean_is_average_pooling() -> None:
     near(LiftDownPool2d(1, combine="sum").double()(tensor(X)), [10, 2, -0.5, 5])
     x = random_map(1, 2, 3, 8, 6)
     near(LiftDownPool2d(3, combine="mean").double()(x), F.avg_pool2d(x, 2).flatten().tolist(), 1e-14)
+    line = x[..., 0]
+    near(LiftDownPool1d(3, combine="mean").double()(line), F.avg_pool1d(line, 2).flatten().tolist(), 1e-14)
 
 
-def legal(case: Case) -> bool:
-    (n, c), (h, w) = BATCHES[case[0]], SIZES[case[1]]
-    return n * c * h * w < 5000
+def cases(rank: int) -> list[str]:
+    sizes = SIZES_OF_RANK[rank]
+
+    def legal(case: Case) -> bool:
+        return math.prod(BATCHES[case[0]]) * math.prod(sizes[case[1]]) < 5000
+
+    axes = (
+        BATCHES,
+        sizes,
+        DTYPES,
+        LAYOUTS,
+        ("k1", "k3", "k5", "k7"),
+        ("replicate", "zeros"),
+        ("sum", "mean", "low" if rank == 1 else "ll", "bands"),
+        ("autocast", "plain"),
+    )
+    return [f"{rank}d-{'-'.join(case)}" for case in pairs([list(axis) for axis in axes], legal)]
 
 
-AXES = (
-    BATCHES,
-    SIZES,
-    DTYPES,
-    LAYOUTS,
-    ("k1", "k3", "k5", "k7"),
-    ("replicate", "zeros"),
-    ("sum", "mean", "ll", "bands"),
-    ("autocast", "plain"),
-)
-CASES = ["-".join(case) for case in pairs([list(axis) for axis in AXES], legal)]
+NAMES = {1: ("low", "high"), 2: ("ll", "lh", "hl", "hh")}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", cases(1) + cases(2))
 def test_values(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch, size, dtype_name, layout, taps, padding_mode, combine, cast = case.split("-")
-    shape, dtype = (*BATCHES[batch], *SIZES[size]), DTYPES[dtype_name]
+    rank_name, batch, size, dtype_name, layout, taps, padding_mode, combine, cast = case.split("-")
+    rank = int(rank_name[0])
+    shape, dtype = (*BATCHES[batch], *SIZES_OF_RANK[rank][size]), DTYPES[dtype_name]
     monkeypatch.setattr(poolcore.blocks, "_BLOCK_ELEMENTS", max(1, math.prod(shape) // 2))
     options = {"combine": None if combine == "bands" else combine, "padding_mode": padding_mode}
-    layer = random_layer(shape[1], int(taps[1]), **options).to(dtype)
+    layer = random_layer(shape[1], int(taps[1]), rank=rank, **options).to(dtype)
     x = LAYOUTS[layout](random_map(1, *shape, dtype=dtype))
     before = x.clone()
     with torch.no_grad(), torch.autocast("cpu", enabled=cast == "autocast"):
         out = layer(x)
-    results = dict(zip(("ll", "lh", "hl", "hh"), out[:4], strict=True)) if combine == "bands" else {combine: out}
+    results = dict(zip(NAMES[rank], out[:-1], strict=True)) if combine == "bands" else {combine: out}
     assert same_bits(x, before)
 
     want: dict[str, list[truth.Map]] = {name: [] for name in results}
     scale: dict[str, list[truth.Map]] = {name: [] for name in results}
+    lift = truth.lift1d if rank == 1 else truth.lift
     for n, c in ((n, c) for n in range(shape[0]) for c in range(shape[1])):
-        bands = truth.lift(x[n, c].tolist(), *loops(layer, c))
-        sizes = truth.lift(x[n, c].abs().tolist(), *magnitudes(layer, c), sign=1)
+        bands = lift(x[n, c].tolist(), *loops(layer, c))
+        sizes = lift(x[n, c].abs().tolist(), *magnitudes(layer, c), sign=1)
         for kind, found in ((want, bands), (scale, sizes)):
             every = truth.added(*found.values())
-            found |= {"sum": every, "mean": [[value / 4 for value in row] for row in every]}
+            found |= {"sum": every, "mean": truth.scaled(every, 1 / len(NAMES[rank]))}
             for name in results:
                 kind[name].append(found[name])
     for name, result in results.items():
         assert result.dtype == dtype
-        if layout in ("nchw", "nhwc") and len(x):
-            wanted = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-            assert result.is_contiguous(memory_format=wanted)
+        if rank == 2 and layout in ("nchw", "nhwc") and len(x):
+            assert keeps_format(result, layout)
         assert_close(result, want[name], scale[name], 8, f"{name} of {case}")
+
+
+GRADCHECK_SHAPES = {1: (2, 2, 7), 2: (2, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("block", [1, 2**19])
 @pytest.mark.parametrize("padding_mode", ["replicate", "zeros"])
-def test_gradcheck(padding_mode: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rank", GRADCHECK_SHAPES)
+def test_gradcheck(rank: int, padding_mode: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poolcore.blocks, "_BLOCK_ELEMENTS", block)
-    layer = random_layer(2, 3, combine="mean", padding_mode=padding_mode)
-    x = random_map(1, 2, 2, 3, 4).requires_grad_()
+    layer = random_layer(2, 3, rank=rank, combine="mean", padding_mode=padding_mode)
+    x = random_map(1, *GRADCHECK_SHAPES[rank]).requires_grad_()
     names, parameters = zip(*layer.named_parameters(), strict=True)
 
     def call(x: Tensor, *parameters: Tensor) -> Tensor:
         return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
 
     assert torch.autograd.gradcheck(call, (x, *parameters))
+
+
+@pytest.mark.parametrize("rank", GRADCHECK_SHAPES)
+def test_gradcheck_of_the_inverse(rank: int) -> None:
+    layer, kind = random_layer(2, 3, rank=rank), {1: Bands1d, 2: Bands}[rank]
+    size = GRADCHECK_SHAPES[rank][2:]
+    bands = [random_map(seed, 2, 2, *(-(-n // 2) for n in size)).requires_grad_() for seed in range(2**rank)]
+    up = UP[rank](layer)
+    names, parameters = zip(*up.named_parameters(), strict=True)
+
+    def call(*tensors: Tensor) -> Tensor:
+        given = kind(*tensors[: len(bands)], size=size)
+        return torch.func.functional_call(up, dict(zip(names, tensors[len(bands) :], strict=True)), (given,))
+
+    assert torch.autograd.gradcheck(call, (*bands, *parameters))
 
 
 def test_blocks_and_threads_change_no_more_than_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,17 +254,18 @@ def test_blocks_and_threads_change_no_more_than_roundings(monkeypatch: pytest.Mo
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (1, 6), (5, 2), (31, 33)])
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (1, 6), (5, 2), (31, 33), (1,), (2,), (7,), (65,)])
 @pytest.mark.parametrize("dtype", ["fp64", "fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("filters", ["learned", "haar", "cdf53"])
-def test_the_inverse_is_exact_up_to_rounding(filters: str, dtype: str, size: tuple[int, int]) -> None:
-    layer = LiftDownPool2d(3, filters=filters) if filters != "learned" else random_layer(3)
+def test_the_inverse_is_exact_up_to_rounding(filters: str, dtype: str, size: tuple[int, ...]) -> None:
+    rank = len(size)
+    layer = DOWN[rank](3, filters=filters) if filters != "learned" else random_layer(3, rank=rank)
     layer = layer.to(DTYPES[dtype])
     x = random_map(1, 2, 3, *size, dtype=DTYPES[dtype])
     bands = layer(x)
-    again = LiftUpPool2d(layer)(bands)
+    again = UP[rank](layer)(bands)
     assert bands.size == size
-    assert bands.ll.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
+    assert bands[0].shape[2:] == tuple(-(-n // 2) for n in size)
     assert again.shape == x.shape
     assert again.dtype == x.dtype
     # Bands in half precision are rounded once each; what is rebuilt from them errs by some of their roundings.
@@ -211,6 +277,9 @@ def test_details_of_zero_upsample() -> None:
     near(lift_up_pool2d(ll, "haar"), ll.repeat_interleave(2, 2).repeat_interleave(2, 3).flatten().tolist())
     near(lift_up_pool2d(ll, "cdf53")[0, 0, 0], [1, 2, 3, 3])
     near(lift_up_pool2d(ll, "cdf53")[0, 0, 1], [3, 4.5, 6, 6])
+    low = tensor([1.0, 3.0, 9.0])
+    near(lift_up_pool1d(low, "haar"), [1, 1, 3, 3, 9, 9])
+    near(LiftUpPool1d(LiftDownPool1d(1, filters="cdf53").double())(low[0]), [1, 2, 3, 6, 9, 9])
 
 
 def test_unbatched_is_a_batch_of_one() -> None:
@@ -220,6 +289,10 @@ def test_unbatched_is_a_batch_of_one() -> None:
     near(LiftUpPool2d(layer)(layer(x)), x.flatten().tolist(), 1e-13)
     pooled = random_layer(3, combine="sum")
     near(pooled(x), pooled(x[None]).flatten().tolist(), 1e-13)
+    line, layer = x[..., 0], random_layer(3, rank=1)
+    for one, batch in zip(layer(line)[:2], layer(line[None])[:2], strict=True):
+        assert same_bits(one.detach(), batch[0].detach())
+    near(LiftUpPool1d(layer)(layer(line)), line.flatten().tolist(), 1e-13)
 
 
 @pytest.mark.parametrize("filters", WAVELETS)
@@ -280,8 +353,32 @@ def test_nan_spreads_along_its_row_and_column_alone() -> None:
         (
             lambda: lift_up_pool2d(Bands(*(torch.zeros(1, 3, 4, 4 + i // 3) for i in range(4)), size=(8, 8))),
             ValueError,
-            "the four bands must have one shape",
+            "the bands must have one shape",
         ),
+        (
+            lambda: lift_up_pool2d(Bands(*(torch.zeros(1, 3, 4, 4) for _ in range(4)), size=(8, 6))),
+            ValueError,
+            r"size must be twice the bands' or one less, got size=\(8, 6\) for \(1, 3, 4, 4\)",
+        ),
+        (
+            lambda: lift_up_pool1d(lift_down_pool2d(torch.zeros(1, 3, 8, 8))),
+            TypeError,
+            "bands must be Bands1d or the coarse band as a tensor, got Bands",
+        ),
+        (
+            lambda: lift_up_pool2d(lift_down_pool1d(torch.zeros(1, 3, 8))),
+            TypeError,
+            "bands must be Bands or LL alone as a tensor, got Bands1d",
+        ),
+        (lambda: lift_up_pool1d(torch.zeros(8)), ValueError, r"low must have shape .* got \(8,\)"),
+        (
+            lambda: LiftDownPool1d(3, combine="ll"),
+            ValueError,
+            'combine must be None, "sum", "mean" or "low", got \'ll\'',
+        ),
+        (lambda: LiftDownPool1d(3, combine="sum")(torch.zeros(1, 4, 8)), ValueError, "x must have 3 channels.* got 4"),
+        (lambda: LiftDownPool1d(3)(torch.zeros(1, 3, 8, 8)), ValueError, r"x must have shape \(N, C, L\) or \(C, L\)"),
+        (lambda: LiftDownPool1d(3)(torch.zeros(1, 3, 0)), ValueError, r"x must have at least one pixel.* \(1, 3, 0\)"),
     ],
 )
 def test_errors_say_what_came_and_what_is_allowed(call, error: type[Exception], sentence: str) -> None:
@@ -294,6 +391,33 @@ def test_filters_of_ones_own() -> None:
     x = random_map(1, 1, 2, 6, 6)
     for got, want in zip(lift_down_pool2d(x, own)[:4], lift_down_pool2d(x, "haar")[:4], strict=True):
         near(got, want.flatten().tolist(), 1e-14)
+    near(lift_up_pool2d(lift_down_pool2d(x, own), own), x.flatten().tolist(), 1e-14)
+    line = x[..., 0]
+    for got, want in zip(lift_down_pool1d(line, own)[:2], lift_down_pool1d(line, "haar")[:2], strict=True):
+        near(got, want.flatten().tolist(), 1e-14)
+    near(lift_up_pool1d(lift_down_pool1d(line, own), own), line.flatten().tolist(), 1e-14)
+
+
+def test_every_built_in_filter_goes_through_one_function_and_a_callers_own_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[str] = []
+
+    def recorded(name: str):
+        function = getattr(poolcore.lift, name)
+        return lambda *args: (taken.append(name), function(*args))[1]
+
+    for name in ("lift_down", "lift_up"):
+        monkeypatch.setattr(poolcore.lift, name, recorded(name))
+    x = random_map(1, 1, 2, 6, 6)
+    for down in (random_layer(2), LiftDownPool2d(2, filters="haar"), LiftDownPool2d(2, filters="cdf53")):
+        LiftUpPool2d(down)(down(x))
+    lift_up_pool1d(lift_down_pool1d(x[0], "cdf53"), "cdf53")
+    random_layer(2, combine="sum")(x)
+    assert taken == ["lift_down", "lift_up"] * 4 + ["lift_down"]
+    own = (lambda x, axis: x, random_layer(2).update)
+    near(lift_up_pool2d(lift_down_pool2d(x, own), own), x.flatten().tolist(), 1e-13)
+    assert len(taken) == 9
 
 
 def test_parameters_are_as_many_as_documented() -> None:
@@ -303,6 +427,7 @@ def test_parameters_are_as_many_as_documented() -> None:
         f"{f}.{p}" for f in ("predict", "update") for p in ("weight", "bias", "scale", "shift")
     }
     assert not LiftDownPool2d(64, filters="haar").state_dict()
+    assert LiftDownPool1d(64).state_dict().keys() == layer.state_dict().keys()
 
 
 # Mistakes of public code.
@@ -341,6 +466,12 @@ def test_the_detail_is_kept_small_and_not_near_the_even_pixels() -> None:
         passes.append(losses([(column, *truth.lift_line(column, *filters)) for column in columns]))
     c_u, c_p = worked_layer().lift_losses(tensor(X))
     near(torch.stack((c_u, c_p)), [math.fsum(p[k] for p in passes) / 3 for k in (0, 1)], 1e-12)
+
+
+def test_losses_of_a_sequence_are_those_of_its_one_step() -> None:
+    filters = truth.learned(*P, replicate=False), truth.learned(*U, replicate=False)
+    want = losses([(X1, *truth.lift_line(X1, *filters))])
+    near(torch.stack(worked_layer(rank=1).lift_losses(tensor(X1))), list(want), 1e-12)
 
 
 def test_losses_do_not_grow_with_the_batch_and_reach_the_filters() -> None:

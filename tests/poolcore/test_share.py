@@ -10,14 +10,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import poolcore.lift_share
-from poolcore import LiftDownPool2d, LIP2d, LogitHead, SoftPool2d, StridedPool2d, lip2d, share, soft_pool2d
+from poolcore import (
+    LiftDownPool1d,
+    LiftDownPool2d,
+    LIP1d,
+    LIP2d,
+    LIP3d,
+    LogitHead,
+    SoftPool1d,
+    SoftPool2d,
+    SoftPool3d,
+    StridedPool1d,
+    StridedPool2d,
+    StridedPool3d,
+    lip2d,
+    share,
+    soft_pool2d,
+)
+from poolcore.lift import LiftDownPool
+from poolcore.share import window_of
 from tests.poolcore import truth
-from tests.poolcore.cases import DTYPES, LAYOUTS, WINDOWS, near, random_map, same_bits, tensor
+from tests.poolcore.cases import DTYPES, LAYOUTS, WINDOWS, WINDOWS_OF_RANK, near, random_map, same_bits, tensor
 from tests.poolcore.test_lift import random_layer
-from tests.poolcore.truth import Geometry, L, X, softmax
+from tests.poolcore.truth import X1, Geometry, L, X, softmax
 
 SIZES = [(8, 8), (7, 10), (9, 5)]
-CEIL_2X2 = Geometry((2, 2), (2, 2), ceil_mode=True)
+SIZES_OF_RANK = {1: [(8,), (13,)], 2: SIZES, 3: [(4, 5, 6)]}
+
+MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+SOFT_POOL = {1: SoftPool1d, 2: SoftPool2d, 3: SoftPool3d}
+LIP = {1: LIP1d, 2: LIP2d, 3: LIP3d}
+STRIDED_POOL = {1: StridedPool1d, 2: StridedPool2d, 3: StridedPool3d}
+CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class Fixed(nn.Module):
@@ -50,16 +75,19 @@ def test_worked_shares() -> None:
     near(share(LiftDownPool2d(1, filters="haar", combine="ll"), tensor(X)), [1.0] * 16)
     cdf = share(LiftDownPool2d(1, filters="cdf53", combine="sum"), tensor(X))
     near(cdf[0, 0, 1], [0.47125, 2.1025, 1.41375, 1.8125])
+    # In 1D the bands are (e + o) / 2 and o - e, so their sum is -e / 2 + 3 o / 2.
+    near(share(LiftDownPool1d(1, filters="haar", combine="sum"), tensor(X1)), [0.5, 1.5] * 4)
+    near(share(LiftDownPool1d(1, filters="haar", combine="low"), tensor(X1)), [1.0] * 8)
 
 
 def held_to_loops(layer: nn.Module, x: Tensor, geometry: Geometry, weigh) -> None:
     """Hold ``share(layer, x)`` to S / A by loops; ``weigh(n, c, pixels)`` gives an output's weights."""
     got = share(layer, x)
-    size = x.shape[2], x.shape[3]
+    size = tuple(x.shape[2:])
     a = truth.coverage(geometry, size)
     for n, c in itertools.product(range(x.shape[0]), range(x.shape[1])):
         sums = truth.weight_sums(functools.partial(weigh, n, c), geometry, size)
-        want = [s / v if v else math.nan for s, v in zip(itertools.chain(*sums), itertools.chain(*a), strict=True)]
+        want = [truth.at(sums, i) / truth.at(a, i) if truth.at(a, i) else math.nan for i in truth.every_index(size)]
         covered = torch.tensor(want).isnan().logical_not()
         assert torch.equal(got[n, c].flatten().isnan(), ~covered)
         near(got[n, c].flatten()[covered], [w for w in want if not math.isnan(w)], 1e-12)
@@ -69,64 +97,85 @@ def first_largest(values: list[float]) -> list[float]:
     return [float(index == values.index(max(values))) for index in range(len(values))]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("window", WINDOWS)
-def test_shares_by_loops(window: str, size: tuple[int, int]) -> None:
-    geometry = WINDOWS[window]
+@pytest.mark.parametrize(
+    ("window", "size"),
+    [
+        (window, size)
+        for rank, sizes in SIZES_OF_RANK.items()
+        for window, size in itertools.product(WINDOWS_OF_RANK[rank], sizes)
+    ],
+)
+def test_shares_by_loops(window: str, size: tuple[int, ...]) -> None:
+    rank = len(size)
+    geometry = WINDOWS_OF_RANK[rank][window]
     arguments, options = geometry[:3], {"ceil_mode": geometry.ceil_mode}
     # Few values, so that there are ties.
     x = random_map(1, 2, 3, *size).mul(1.5).round()
     logit = 3 * random_map(2, 2, 3, *size)
 
     def values(source: Tensor):
-        return lambda n, c, pixels: [source[n, c, i, j].item() for i, j in pixels]
+        return lambda n, c, pixels: [source[n, c][pixel].item() for pixel in pixels]
 
-    held_to_loops(nn.MaxPool2d(*arguments, **options), x, geometry, lambda *a: first_largest(values(x)(*a)))
-    held_to_loops(SoftPool2d(*arguments, **options), x, geometry, lambda *a: softmax(values(x)(*a)))
-    lip = LIP2d(3, *arguments, **options, logit=Fixed(logit))
+    held_to_loops(MAX_POOL[rank](*arguments, **options), x, geometry, lambda *a: first_largest(values(x)(*a)))
+    held_to_loops(SOFT_POOL[rank](*arguments, **options), x, geometry, lambda *a: softmax(values(x)(*a)))
+    lip = LIP[rank](3, *arguments, **options, logit=Fixed(logit))
     held_to_loops(lip, x, geometry, lambda *a: softmax(values(logit)(*a)))
-    average = nn.AvgPool2d(*arguments, **options, count_include_pad=True)
+    average = AVG_POOL[rank](*arguments, **options, count_include_pad=True)
     held_to_loops(average, x, geometry, lambda n, c, pixels: [1 / len(pixels)] * len(pixels))
 
 
-@pytest.mark.parametrize("size", SIZES)
+# Kernel size, stride, padding and groups, by rank.
+CONVOLUTIONS = {
+    1: [(3, 2, 1, 1), (1, 2, 0, 2), (2, 3, 1, 4)],
+    2: [
+        (3, 2, 1, 1),
+        (1, 2, 0, 1),
+        (3, 2, 1, 2),
+        (3, 2, 0, 4),
+        ((2, 3), (1, 3), (1, 0), 1),
+        (2, 3, 1, 2),
+        (7, 2, 3, 1),
+    ],
+    3: [(3, 2, 1, 1), (1, 2, 0, 2), ((2, 3, 1), (1, 2, 3), (1, 1, 0), 1)],
+}
+
+
 @pytest.mark.parametrize(
-    ("kernel_size", "stride", "padding", "groups"),
-    [(3, 2, 1, 1), (1, 2, 0, 1), (3, 2, 1, 2), (3, 2, 0, 4), ((2, 3), (1, 3), (1, 0), 1), (2, 3, 1, 2), (7, 2, 3, 1)],
+    ("size", "kernel_size", "stride", "padding", "groups"),
+    [
+        (size, *convolution)
+        for rank, convolutions in CONVOLUTIONS.items()
+        for size, convolution in itertools.product(SIZES_OF_RANK[rank], convolutions)
+    ],
 )
-def test_share_of_a_strided_convolution_by_loops(kernel_size, stride, padding, groups: int, size) -> None:
-    conv = nn.Conv2d(4, 8, kernel_size, stride, padding, groups=groups).double()
+def test_share_of_a_strided_convolution_by_loops(size, kernel_size, stride, padding, groups: int) -> None:
+    conv = CONVOLUTION[len(size)](4, 8, kernel_size, stride, padding, groups=groups).double()
     nn.init.normal_(conv.weight, generator=torch.Generator().manual_seed(0))
-    kernel, strides, paddings = conv.kernel_size, conv.stride, conv.padding
-    geometry = Geometry(kernel, strides, paddings)
-    height, width = size
-    weights = conv.weight.tolist()
+    geometry = Geometry(conv.kernel_size, conv.stride, conv.padding)
+    weights, per_group = conv.weight.tolist(), 4 // groups
 
-    def counts(c: int, row: int, column: int) -> float:
-        per_group = 4 // groups
+    def counts(c: int, cell: truth.Index) -> float:
         outs = range(c // per_group * 8 // groups, (c // per_group + 1) * 8 // groups)
-        return math.fsum(abs(weights[out][c % per_group][row][column]) for out in outs)
+        return math.fsum(abs(truth.at(weights[out][c % per_group], cell)) for out in outs)
 
-    def sums(c: int) -> truth.Map:
-        found = [[0.0] * width for _ in range(height)]
-        for top, left in itertools.product(geometry.starts(0, height), geometry.starts(1, width)):
+    def sums(c: int) -> dict[truth.Index, float]:
+        found = dict.fromkeys(truth.every_index(size), 0.0)
+        for corner in itertools.product(*(geometry.starts(axis, n) for axis, n in enumerate(size))):
             cells = {
-                (top + i, left + j): counts(c, i, j)
-                for i in range(kernel[0])
-                for j in range(kernel[1])
-                if 0 <= top + i < height and 0 <= left + j < width
+                tuple(start + i for start, i in zip(corner, cell, strict=True)): counts(c, cell)
+                for cell in truth.every_index(conv.kernel_size)
             }
-            for (i, j), count in cells.items():
-                found[i][j] += count / math.fsum(cells.values())
+            inside = {pixel: count for pixel, count in cells.items() if pixel in found}
+            for pixel, count in inside.items():
+                found[pixel] += count / math.fsum(inside.values())
         return found
 
     got = share(conv, random_map(1, 2, 4, *size))
-    a = list(itertools.chain(*truth.coverage(geometry, size, tuple(map(max, kernel, strides)))))
+    a = truth.coverage(geometry, size, tuple(map(max, conv.kernel_size, conv.stride)))
     for c in range(4):
-        want = torch.tensor(
-            [s / v if v else math.nan for s, v in zip(itertools.chain(*sums(c)), a, strict=True)]
-        ).double()
-        assert torch.allclose(got[0, c].flatten(), want, rtol=1e-5, atol=1e-6, equal_nan=True)
+        want = [s / truth.at(a, i) if truth.at(a, i) else math.nan for i, s in sums(c).items()]
+        want = torch.tensor(want, dtype=torch.float64)
+        assert torch.allclose(got[0, c].flatten(), want, rtol=1e-12, atol=1e-13, equal_nan=True)
     assert same_bits(got[0], got[1])
     assert same_bits(got, share(conv, random_map(2, 2, 4, *size)))
 
@@ -144,6 +193,8 @@ def test_share_of_subsampling_is_the_stride_squared_or_nothing(stride) -> None:
     assert got.count_nonzero() == got[..., ::rows, ::columns].numel()
     # A last cell that is cut off is an average of fewer pixels.
     near(share(StridedPool2d(2), random_map(1, 1, 1, 3, 3)), [4, 0, 2, 0, 0, 0, 2, 0, 1])
+    near(share(StridedPool1d(3), random_map(1, 1, 1, 5)), [3, 0, 0, 2, 0])
+    near(share(StridedPool3d((1, 2, 2)), random_map(1, 1, 1, 2, 2, 3)), [4, 0, 2, 0, 0, 0] * 2)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -151,6 +202,8 @@ def test_ties_go_to_the_first_in_row_major_order(layout: str) -> None:
     x = LAYOUTS[layout](torch.zeros(2, 3, 4, 4))
     near(share(nn.MaxPool2d(2), x)[1, 2], [4, 0, 4, 0, 0, 0, 0, 0] * 2)
     near(share(nn.MaxPool2d(3, 2, 1), x)[0, 0, 1], [2.4, 1.44, 0, 0], 1e-6)
+    near(share(nn.MaxPool1d(2), LAYOUTS[layout](torch.zeros(2, 3, 4)))[1, 2], [2, 0, 2, 0])
+    near(share(nn.MaxPool3d(2), LAYOUTS[layout](torch.zeros(2, 3, 2, 2, 2)))[1, 2], [8, 0, 0, 0, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("window", ["k2s2p0", "k3s2p1", "k5s3p2", "k3s2p1-ceil"])
@@ -180,28 +233,41 @@ def every_layer() -> list[nn.Module]:
         StridedPool2d(2),
         nn.Conv2d(3, 4, 3, 2, 1),
         nn.Conv2d(3, 4, 1, 2),
+        SoftPool1d(3, 2, 1),
+        random_layer(3, rank=1, combine="mean"),
+        nn.Conv1d(3, 4, 3, 2, 1),
+        nn.MaxPool3d(3, 2, 1),
+        LIP3d(3, 3, 2, 1, logit="projection").double(),
+        StridedPool3d(2),
     ]
 
 
-@pytest.mark.parametrize("size", SIZES)
+def sample(layer: nn.Module, batch: int = 2) -> Tensor:
+    return random_map(1, batch, 3, *(9, 8, 5)[: window_of(layer).rank])
+
+
 @pytest.mark.parametrize("layer", every_layer(), ids=lambda layer: type(layer).__name__)
-def test_the_mean_weighted_by_coverage_is_one(layer: nn.Module, size: tuple[int, int]) -> None:
-    x = random_map(1, 2, 3, *size)
-    cells = isinstance(layer, StridedPool2d | LiftDownPool2d) or getattr(layer, "kernel_size", 0) == (1, 1)
-    a = torch.tensor(truth.coverage(CEIL_2X2 if cells else WINDOWS["k3s2p1"], size), dtype=torch.float64)
-    mean = (share(layer, x) * a).sum((2, 3)) / a.sum()
-    near(mean, [1.0] * 6, 1e-12)
+def test_the_mean_weighted_by_coverage_is_one(layer: nn.Module) -> None:
+    rank = window_of(layer).rank
+    cells = isinstance(layer, StridedPool2d | StridedPool3d | LiftDownPool)
+    cells = cells or getattr(layer, "kernel_size", 0) == (1,) * rank
+    geometry = Geometry((2,) * rank, (2,) * rank, (0,) * rank, ceil_mode=True)
+    geometry = geometry if cells else WINDOWS_OF_RANK[rank]["k3s2p1"]
+    for size in SIZES_OF_RANK[rank]:
+        a = torch.tensor(truth.coverage(geometry, size), dtype=torch.float64)
+        mean = (share(layer, random_map(1, 2, 3, *size)) * a).flatten(2).sum(2) / a.sum()
+        near(mean, [1.0] * 6, 1e-12)
 
 
 @pytest.mark.parametrize("layer", every_layer(), ids=lambda layer: type(layer).__name__)
 def test_dtype_shape_and_mode(layer: nn.Module) -> None:
-    x = random_map(1, 2, 3, 9, 8)
+    x = sample(layer)
     assert share(layer, x).dtype == torch.float64
     near(share(layer, x[1]), share(layer, x)[1].flatten().tolist(), 1e-12)
     layer = layer.float().train()
     for dtype in ("fp32", "bf16", "fp16"):
         part = x.to(DTYPES[dtype]).requires_grad_()
-        if isinstance(layer, LIP2d) and dtype != "fp32":
+        if isinstance(layer, LIP2d | LIP3d) and dtype != "fp32":
             part = part.detach()
             layer = layer.to(DTYPES[dtype])
         before = part.detach().clone()
@@ -216,17 +282,18 @@ def test_dtype_shape_and_mode(layer: nn.Module) -> None:
 
 @pytest.mark.parametrize("layer", every_layer(), ids=lambda layer: type(layer).__name__)
 def test_autocast_changes_no_share_but_through_lips_own_convolutions(layer: nn.Module) -> None:
-    x, layer = random_map(1, 2, 3, 9, 8).float(), layer.float()
+    x, layer = sample(layer).float(), layer.float()
     want = share(layer, x)
     with torch.autocast("cpu"):
         got = share(layer, x)
     assert got.dtype == torch.float32
-    assert torch.allclose(got, want, rtol=0.1) if isinstance(layer, LIP2d) else same_bits(got, want)
+    assert torch.allclose(got, want, rtol=0.1) if isinstance(layer, LIP2d | LIP3d) else same_bits(got, want)
 
 
 def test_an_empty_batch() -> None:
     for layer in every_layer():
-        assert share(layer, torch.zeros(0, 3, 8, 8, dtype=torch.float64)).shape == (0, 3, 8, 8)
+        x = sample(layer, 0)
+        assert share(layer, x).shape == x.shape
 
 
 def test_logits_of_a_shared_trunk() -> None:
@@ -261,27 +328,40 @@ def test_share_of_lift_is_its_jacobian(
     check_jacobian(random_layer(2, taps, combine=combine, padding_mode=padding_mode), size)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1)])
+@pytest.mark.parametrize("combine", ["sum", "low", None])
+@pytest.mark.parametrize("padding_mode", ["replicate", "zeros"])
+@pytest.mark.parametrize(("length", "taps"), [(8, 5), (7, 5), (1, 5), (3, 7), (2, 3), (6, 1)])
+def test_share_of_a_sequences_lift_is_its_jacobian(
+    length: int, taps: int, padding_mode: str, combine: str | None
+) -> None:
+    check_jacobian(random_layer(2, taps, rank=1, combine=combine, padding_mode=padding_mode), (length,))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1), (8,), (7,), (1,)])
 @pytest.mark.parametrize("filters", ["haar", "cdf53"])
-def test_share_of_wavelets_is_their_jacobian(filters: str, size: tuple[int, int]) -> None:
-    check_jacobian(LiftDownPool2d(2, filters=filters, combine="sum"), size)
+def test_share_of_wavelets_is_their_jacobian(filters: str, size: tuple[int, ...]) -> None:
+    layer = (LiftDownPool1d, LiftDownPool2d)[len(size) - 1]
+    check_jacobian(layer(2, filters=filters, combine="sum"), size)
 
 
-def check_jacobian(layer: LiftDownPool2d, size: tuple[int, int]) -> None:
+def check_jacobian(layer: LiftDownPool, size: tuple[int, ...]) -> None:
     x = random_map(1, 2, 2, *size)
 
     def call(x: Tensor) -> Tensor:
         out = layer(x)
-        return out if isinstance(out, Tensor) else out.ll + out.lh + out.hl + out.hh
+        return out if isinstance(out, Tensor) else sum(out[:-1])
 
-    # By output pixel (N, C, h, w), then by input pixel.
+    # By output (N, C, outputs), then by input (N, C, pixels).
     jacobian = torch.autograd.functional.jacobian(call, x).abs()
-    a = torch.tensor(truth.coverage(CEIL_2X2, size), dtype=torch.float64)
+    rank, pixels = len(size), math.prod(size)
+    jacobian = jacobian.reshape(2, 2, -1, 2, 2, pixels)
+    geometry = Geometry((2,) * rank, (2,) * rank, (0,) * rank, ceil_mode=True)
+    a = torch.tensor(truth.coverage(geometry, size), dtype=torch.float64)
     got = share(layer, x)
     for n, c in itertools.product(range(2), range(2)):
-        own = jacobian[n, c, :, :, n, c]
+        own = jacobian[n, c, :, n, c]  # (outputs, pixels)
         assert own.count_nonzero() == jacobian[n, c].count_nonzero()
-        sums = (own / own.sum((2, 3), keepdim=True)).sum((0, 1))
+        sums = (own / own.sum(1, keepdim=True)).sum(0).view(size)
         near(got[n, c], (sums / a).flatten().tolist(), 1e-11)
 
 
@@ -330,11 +410,15 @@ def test_nan_shares_are_where_lift_reads_nan() -> None:
         (
             lambda x: share(nn.ReLU(), x),
             TypeError,
-            "layer must be one of MaxPool2d, AvgPool2d, SoftPool2d, LIP2d, LiftDownPool2d, StridedPool2d, Conv2d, got",
+            "layer must be a MaxPool, AvgPool, SoftPool, LIP, StridedPool or Conv of 1d, 2d or 3d, .* got ReLU",
         ),
-        (lambda x: share(SoftPool2d(2), x, x), TypeError, "logit_from is for LIP2d alone, got it for SoftPool2d"),
+        (lambda x: share(SoftPool2d(2), x, x), TypeError, "logit_from is for LIP alone, got it for SoftPool2d"),
         (lambda x: share(SoftPool2d(2), x.int()), TypeError, "x must have a floating-point dtype"),
         (lambda x: share(nn.MaxPool2d(2), x[0, 0]), ValueError, "x must have shape"),
+        (lambda x: share(nn.MaxPool3d(2), x[0]), ValueError, r"\(N, C, D, H, W\) or \(C, D, H, W\), got \(3, 8, 8\)"),
+        (lambda x: share(SoftPool1d(2), x), ValueError, r"x must have shape \(N, C, L\) or \(C, L\), got"),
+        (lambda x: share(nn.MaxPool1d(3, dilation=2), x[0]), ValueError, "dilation must be 1 for a share"),
+        (lambda x: share(nn.Conv3d(3, 3, 3, dilation=(1, 2, 1)), x), ValueError, r"got dilation=\(1, 2, 1\)"),
         (lambda x: share(nn.MaxPool2d(9), x), ValueError, "kernel_size must fit into the padded input"),
     ],
 )

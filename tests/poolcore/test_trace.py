@@ -8,7 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from models.resnet import VARIANTS, ResNet, resnet
-from poolcore import Bands, LiftDownPool2d, LIP2d, LogitHead, Seen, SoftPool2d, StridedPool2d, share, stopwatch, trace
+from poolcore import (
+    Bands,
+    Bands1d,
+    LiftDownPool1d,
+    LiftDownPool2d,
+    LIP2d,
+    LogitHead,
+    Seen,
+    SoftPool2d,
+    SoftPool3d,
+    StridedPool2d,
+    share,
+    stopwatch,
+    trace,
+)
 from poolcore.window import Window
 from tests.poolcore import truth
 from tests.poolcore.cases import random_map, same_bits
@@ -129,6 +143,24 @@ def test_bands_as_the_output_are_kept_detached() -> None:
     assert isinstance(output, Bands)
     assert output.size == (32, 32)
     assert not any(band.requires_grad for band in output[:4])
+
+
+def test_sequences_and_volumes_are_seen() -> None:
+    sequence = nn.Sequential(nn.Conv1d(3, 4, 3), nn.MaxPool1d(2), LiftDownPool1d(4, combine="low"), LiftDownPool1d(4))
+    with trace(sequence) as seen:
+        sequence(random_map(1, 2, 3, 32).float())
+    assert list(seen) == ["1", "2", "3"]
+    assert isinstance(seen["3"].output, Bands1d)
+    assert not seen["3"].output.high.requires_grad
+    assert isinstance(seen["2"].bands, Bands1d)
+    assert same_bits(seen["2"].bands.low, seen["2"].output)
+    assert all(one.share.shape == one.input.shape for one in seen.values())
+    volume = nn.Sequential(SoftPool3d(2), nn.AvgPool3d(2))
+    with trace(volume) as seen:
+        volume(random_map(1, 1, 3, 4, 8, 8).float())
+    assert list(seen) == ["0", "1"]
+    assert seen["0"].window == Window((2, 2, 2), (2, 2, 2), (0, 0, 0))
+    assert seen["0"].share.shape == (1, 3, 4, 8, 8)
 
 
 def test_the_last_forward_pass_wins() -> None:

@@ -219,6 +219,10 @@ def lift1d(x: Line, predict: Filter, update: Filter, sign: float = -1) -> dict[s
     return dict(zip(("low", "high"), lift_line(x, predict, update, sign), strict=True))
 
 
+def scaled(x: Map, factor: float) -> Map:
+    return filled(size_of(x), lambda index: factor * at(x, index))
+
+
 def added(*maps: Map) -> Map:
     """The sum of maps of one size, element by element."""
     return filled(size_of(maps[0]), lambda index: math.fsum(at(x, index) for x in maps))
