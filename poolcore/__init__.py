@@ -13,6 +13,7 @@ from poolcore.lift import (
     lift_up_pool2d,
 )
 from poolcore.lip import LIP1d, LIP2d, LIP3d, LogitHead, LogitTrunk, lip1d, lip2d, lip3d
+from poolcore.replace import Replacements, replace_pooling
 from poolcore.share import share
 from poolcore.soft import SoftPool1d, SoftPool2d, SoftPool3d, soft_pool1d, soft_pool2d, soft_pool3d
 from poolcore.strided import (
@@ -37,6 +38,7 @@ __all__ = [
     "LiftUpPool2d",
     "LogitHead",
     "LogitTrunk",
+    "Replacements",
     "Seen",
     "SoftPool1d",
     "SoftPool2d",
@@ -52,6 +54,7 @@ __all__ = [
     "lip1d",
     "lip2d",
     "lip3d",
+    "replace_pooling",
     "share",
     "soft_pool1d",
     "soft_pool2d",
