@@ -1,5 +1,6 @@
 """Pooling layers for PyTorch: SoftPool, LIP, LiftPool, and what each pixel counts in them."""
 
+from poolcore.backend import Backend, backend, use_reference
 from poolcore.lift import (
     Bands,
     Bands1d,
@@ -27,6 +28,7 @@ from poolcore.strided import (
 from poolcore.trace import Seen, Stopwatch, stopwatch, trace
 
 __all__ = [
+    "Backend",
     "Bands",
     "Bands1d",
     "LIP1d",
@@ -47,6 +49,7 @@ __all__ = [
     "StridedPool1d",
     "StridedPool2d",
     "StridedPool3d",
+    "backend",
     "lift_down_pool1d",
     "lift_down_pool2d",
     "lift_up_pool1d",
@@ -64,4 +67,5 @@ __all__ = [
     "strided_pool2d",
     "strided_pool3d",
     "trace",
+    "use_reference",
 ]

@@ -5,7 +5,7 @@ step goes through main memory. A block of images does fit. The backward pass com
 instead of keeping its temporaries, so only the inputs are saved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from poolcore.precision import autocast_off
 
-__all__ = ["by_blocks"]
+__all__ = ["by_blocks", "in_blocks"]
 
 # Elements of one block: 2 MiB in fp32, the size of two cores' second-level caches.
 _BLOCK_ELEMENTS = 2**19
@@ -68,3 +68,10 @@ def by_blocks(function: Callable[..., Tensor], images: Sequence[Tensor], paramet
             return function(*images, *parameters)
     out: Tensor = _ByBlocks.apply(function, length, len(images), *images, *parameters)  # type: ignore[no-untyped-call]
     return out
+
+
+def in_blocks(*images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors of shape (N, ...) a few of their N images at a time, the same of each."""
+    count = images[0].shape[0]
+    length = max(1, _BLOCK_ELEMENTS * count // max(1, *(image.numel() for image in images)))
+    return zip(*(torch.split(image, length) for image in images), strict=True)

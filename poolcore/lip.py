@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolcore.weighted import weighted_pool
+from poolcore.ops import lip
 from poolcore.window import IntOrTuple, Window, check_input, make_window
 
 __all__ = ["LIP", "LIP1d", "LIP2d", "LIP3d", "LogitHead", "LogitTrunk", "lip1d", "lip2d", "lip3d"]
@@ -30,8 +30,9 @@ def _lip(x: Tensor, logit: Tensor, window: Window) -> Tensor:
     if logit.dtype != x.dtype:
         raise TypeError(f"logit must have the dtype of x, got {logit.dtype} for x of {x.dtype}")
     if x.dim() == window.rank + 1:
-        return weighted_pool(x[None], logit[None], window)[0]
-    return weighted_pool(x, logit, window)
+        return _lip(x[None], logit[None], window)[0]
+    window.output_size(x.shape[2:])
+    return lip(x, logit, window)
 
 
 def lip1d(

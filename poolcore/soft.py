@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from poolcore.weighted import weighted_pool
+from poolcore.ops import soft_pool
 from poolcore.window import IntOrTuple, Window, check_input, make_window
 
 __all__ = ["SoftPool", "SoftPool1d", "SoftPool2d", "SoftPool3d", "soft_pool1d", "soft_pool2d", "soft_pool3d"]
@@ -17,7 +17,8 @@ def _soft_pool(x: Tensor, window: Window) -> Tensor:
     check_input(x, window.rank)
     if x.dim() == window.rank + 1:
         return _soft_pool(x[None], window)[0]
-    return weighted_pool(x, x, window)
+    window.output_size(x.shape[2:])
+    return soft_pool(x, window)
 
 
 def soft_pool1d(

@@ -19,16 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolcore.blocks import by_blocks
 from poolcore.precision import compute_dtype
 from poolcore.window import Window
 
-__all__ = ["sum_weights", "weighted_pool", "weighted_pool_reference", "weighted_share"]
-
-# Within these bounds logits need no shift: exp stays within [1e-13, 1e13], far from either end of fp32, so that even
-# the lightest of a window's pixels keeps its full relative precision, and no product with a pixel overflows.
-_LOGIT_BOUND = 30.0
-_PIXEL_BOUND = 1e20
+__all__ = [
+    "sum_weights",
+    "weighted_pool_reference",
+    "weighted_pool_reference_backward",
+    "weighted_share",
+]
 
 
 def _weights(logit: Tensor, window: Window) -> list[Tensor]:
@@ -54,74 +53,22 @@ def weighted_pool_reference(x: Tensor, logit: Tensor, window: Window) -> Tensor:
     return sum(terms[1:], terms[0])
 
 
-def _sum_pool(x: Tensor, window: Window) -> Tensor:
-    if window.rank == 1:
-        # torch's own 1D average takes no divisor, so a sequence is summed as an image of one row.
-        row = Window((1, *window.kernel_size), (1, *window.stride), (0, *window.padding), window.ceil_mode)
-        return _sum_pool(x.unsqueeze(2), row).squeeze(2)
-    if window.rank == 3:
-        # torch's own 3D average refuses an input that fits into the window only with its padding.
-        padded = F.pad(x, window.margins(x.shape[2:]))
-        return F.avg_pool3d(padded, window.kernel_size, window.stride, divisor_override=1)
-    return F.avg_pool2d(x, window.kernel_size, window.stride, window.padding, window.ceil_mode, divisor_override=1)
-
-
-def _weighted_pool_bounded(x: Tensor, logit: Tensor, window: Window) -> Tensor:
-    """Return the same mean as two native sum poolings, sum(exp(l) x) / sum(exp(l)); for bounded logits only."""
-    weight = torch.exp(logit)
-    return _sum_pool(x * weight, window) / _sum_pool(weight, window)
-
-
-def _is_within(x: Tensor, bound: float) -> bool:
-    low, high = torch.aminmax(x.detach())
-    return bool(low >= -bound) and bool(high <= bound)  # False for NaN
-
-
-def _by_route(x: Tensor, logit: Tensor, window: Window) -> Tensor:
-    if _is_within(logit, _LOGIT_BOUND) and (x is logit or _is_within(x, _PIXEL_BOUND)):
-        return _weighted_pool_bounded(x, logit, window)
-    if len(x) > 1:
-        # Each image takes its own route, so that its result does not depend on its batch.
-        return torch.cat([_by_route(x[i : i + 1], logit[i : i + 1], window) for i in range(len(x))])
-    return weighted_pool_reference(x, logit, window)
-
-
-def _format_of(x: Tensor) -> torch.memory_format:
-    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
-    if channels_last is None or x.is_contiguous() or not x.is_contiguous(memory_format=channels_last):
-        return torch.contiguous_format
-    return channels_last
-
-
-def weighted_pool(x: Tensor, logit: Tensor, window: Window) -> Tensor:
-    """Return the mean of each window of ``x``, weighted by the softmax of ``logit`` over the window.
-
-    Two routes to one result: where the logits are small enough for a plain exponential (in trained networks they
-    are), two native poolings, block by block through the processor's cache; otherwise the reference.
+def weighted_pool_reference_backward(
+    grad: Tensor, x: Tensor, logit: Tensor, window: Window
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the reference: dy/dx_i = w_i and dy/dl_i = w_i (x_i - y).
 
     Shape:
-        x, logit: (N, C, H, W). Output: (N, C, H_out, W_out), see `Window.output_size`.
+        grad: (N, C, H_out, W_out), x and logit: (N, C, H, W). Both gradients: (N, C, H, W).
     """
-    window.output_size(x.shape[2:])
-    blocked = x.device.type == "cpu" and not torch.compiler.is_compiling() and x.numel() > 0
-    dtype, pool = compute_dtype(x.dtype), _by_route if blocked else weighted_pool_reference
-
-    # The other format's elementwise steps and poolings take twice the time, and some poolings return the other one.
-    memory_format = _format_of(x)
-
-    def soft(x: Tensor) -> Tensor:
-        # One conversion, so that the gradient's two parts are added before they are rounded.
-        wide = x.to(dtype)
-        return pool(wide, wide, window).to(x.dtype).contiguous(memory_format=memory_format)
-
-    def weighted(x: Tensor, logit: Tensor) -> Tensor:
-        return pool(x.to(dtype), logit.to(dtype), window).to(x.dtype).contiguous(memory_format=memory_format)
-
-    if logit is x:
-        return by_blocks(soft, (x,)) if blocked else soft(x)
-    if memory_format != torch.contiguous_format:
-        logit = logit.contiguous(memory_format=memory_format)
-    return by_blocks(weighted, (x, logit)) if blocked else weighted(x, logit)
+    size, margins = x.shape[2:], window.margins(x.shape[2:])
+    padded, cells = F.pad(x, margins), list(window.cells(x.shape[2:]))
+    weights = _weights(logit, window)
+    terms = [padded[cell] * weight for weight, cell in zip(weights, cells, strict=True)]
+    y = sum(terms[1:], terms[0])
+    grad_x = sum_weights((grad * weight for weight in weights), window, size)
+    apart = (grad * weight * (padded[cell] - y) for weight, cell in zip(weights, cells, strict=True))
+    return grad_x, sum_weights(apart, window, size)
 
 
 def sum_weights(weights: Iterable[Tensor], window: Window, size: Sequence[int]) -> Tensor:

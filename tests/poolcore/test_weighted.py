@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import poolcore.blocks
-import poolcore.weighted
+import poolcore.processor
 from poolcore import lip1d, lip2d, lip3d, soft_pool1d, soft_pool2d, soft_pool3d
 from tests.poolcore import truth
 from tests.poolcore.cases import (
@@ -36,23 +36,23 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the routes that were taken, in order."""
     taken: list[str] = []
 
-    def recorded(name: str) -> Callable[..., Tensor]:
-        route = getattr(poolcore.weighted, name)
+    def recorded(name: str, route: str) -> Callable[..., object]:
+        function = getattr(poolcore.processor, name)
 
-        def call(*args: object) -> Tensor:
-            taken.append(name)
-            return route(*args)
+        def call(*args: object) -> object:
+            taken.append(route)
+            return function(*args)
 
         return call
 
-    for name in ("_weighted_pool_bounded", "weighted_pool_reference"):
-        monkeypatch.setattr(poolcore.weighted, name, recorded(name))
+    for name, route in (("_bounded", "native"), ("weighted_pool_reference", "reference")):
+        monkeypatch.setattr(poolcore.processor, name, recorded(name, route))
+        monkeypatch.setattr(poolcore.processor, f"{name}_backward", recorded(f"{name}_backward", route))
     return taken
 
 
 def force(monkeypatch: pytest.MonkeyPatch, route: str) -> None:
-    bound = {"_weighted_pool_bounded": math.inf, "weighted_pool_reference": -1.0}[route]
-    monkeypatch.setattr(poolcore.weighted, "_LOGIT_BOUND", bound)
+    monkeypatch.setattr(poolcore.processor, "_LOGIT_BOUND", {"native": math.inf, "reference": -1.0}[route])
 
 
 SOFT = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
@@ -82,7 +82,7 @@ def cases(rank: int) -> list[str]:
 CASES = [case for rank in (1, 2, 3) for case in cases(rank)]
 
 
-@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
+@pytest.mark.parametrize("route", ["native", "reference"])
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case: str, route: str, routes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     parts = case.replace("-ceil", "+ceil").split("-")
@@ -150,7 +150,7 @@ GRADCHECKS = {
 
 @pytest.mark.parametrize("case", GRADCHECKS)
 @pytest.mark.parametrize("block", [1, 2**19])
-@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
+@pytest.mark.parametrize("route", ["native", "reference"])
 def test_gradcheck(case: str, block: int, route: str, routes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, route)
     monkeypatch.setattr(poolcore.blocks, "_BLOCK_ELEMENTS", block)
@@ -162,7 +162,7 @@ def test_gradcheck(case: str, block: int, route: str, routes: list[str], monkeyp
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("route", ["_weighted_pool_bounded", "weighted_pool_reference"])
+@pytest.mark.parametrize("route", ["native", "reference"])
 def test_second_derivative_in_one_block(route: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, route)
     shape = (1, 1, 4, 3, 2)[: 2 + rank]
@@ -258,14 +258,14 @@ def test_a_window_far_below_all_others_keeps_its_weights(routes: list[str]) -> N
     logit = random_map(2, 1, 1, 4, 8, dtype=torch.float32)
     want = truth.weighted_pool(x[0, 0].tolist(), logit[0, 0].tolist(), WINDOWS["k2s2p0"])
     assert_close(lip2d(x, logit, 2), want.y, want.y_scale, 8)
-    assert routes == ["_weighted_pool_bounded"]
+    assert routes == ["native"]
     logit[..., :4] -= 2048
     want = truth.weighted_pool(x[0, 0].tolist(), logit[0, 0].tolist(), WINDOWS["k2s2p0"])
     assert_close(lip2d(x, logit, 2), want.y, want.y_scale, 8)
-    assert routes[1:] == ["weighted_pool_reference"]
+    assert routes[1:] == ["reference"]
 
 
-@pytest.mark.parametrize(("logit", "route"), [(29.0, "_weighted_pool_bounded"), (31.0, "weighted_pool_reference")])
+@pytest.mark.parametrize(("logit", "route"), [(29.0, "native"), (31.0, "reference")])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_native_route_serves_bounded_logits_alone(logit: float, sign: int, route: str, routes: list[str]) -> None:
     logits = torch.zeros(1, 1, 4, 4)
@@ -353,7 +353,7 @@ def test_an_image_gives_the_same_bits_alone_in_a_batch_and_in_any_block(
     logit[2] *= 100  # one image that cannot take the native route
     x, logit = LAYOUTS[layout](x), LAYOUTS[layout](logit)
     batch = lip2d(x, logit, 3, 2, 1)
-    assert set(routes) == {"_weighted_pool_bounded", "weighted_pool_reference"}
+    assert set(routes) == {"native", "reference"}
     for i in range(5):
         assert same_bits(lip2d(x[i : i + 1], logit[i : i + 1], 3, 2, 1)[0], batch[i])
     for block in (1, 3 * 13 * 17 * 2):

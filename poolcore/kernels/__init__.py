@@ -1,0 +1,1 @@
+"""Triton kernels; `poolcore.ops` decides when they serve. Importing this package needs Triton."""

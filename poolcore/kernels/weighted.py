@@ -1,0 +1,188 @@
+"""Kernels of the weighted family: means of windows weighted by the softmax of a logit, and their gradients.
+
+One pair of kernels serves SoftPool (the logit is the input itself) and LIP (a second tensor) in one, two and three
+dimensions: tensors of fewer dimensions get axes of one pixel. Any strides are read and written as they are. A
+program's tile lies along the axis that is densest in memory: columns, or channels in channels_last.
+
+Backward gathers: a program owns pixels and adds up what the windows that read them send back, so that nothing is added
+atomically and every run gives the same bits. It needs the inputs alone; the windows' sums are computed again.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from poolcore.kernels.blocks import Block, choose_block
+from poolcore.kernels.weighted_backward import weighted_backward_kernel
+from poolcore.kernels.weighted_forward import weighted_forward_kernel
+from poolcore.layout import new_empty
+from poolcore.precision import compute_dtype
+from poolcore.window import Window
+
+__all__ = ["Block", "weighted_pool", "weighted_pool_backward"]
+
+# A window of so many pixels is written out pixel by pixel, and so is a backward pass in which so many pairs of a pixel
+# and a window meet; the compiler then reads each pixel once. Beyond, loops keep programs and compile times small.
+MOST_UNROLLED = 36
+
+
+class _Geometry(NamedTuple):
+    """A pooling brought to three dimensions."""
+
+    size: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no window reaches beyond the input."""
+        axes = zip(*self, strict=True)
+        return all(p == 0 and (o - 1) * s + k <= n for n, o, k, s, p in axes)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Windows that read one pixel, on each axis."""
+        return tuple(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Cells of ``stride`` pixels, the first of which begins where the first window does, on each axis."""
+        return tuple((n - 1 + p) // s + 1 for n, s, p in zip(self.size, self.stride, self.padding, strict=True))
+
+
+def _three(values: Sequence[int], fill: int) -> tuple[int, ...]:
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def _geometry(x: Tensor, window: Window) -> _Geometry:
+    size = x.shape[2:]
+    values = size, window.output_size(size), window.kernel_size, window.stride, window.padding
+    return _Geometry(*(_three(value, fill) for value, fill in zip(values, (1, 1, 1, 1, 0), strict=True)))
+
+
+def _strided(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return a tensor as kernels take it: with its strides along n, c, d, h, w."""
+    return x, (*x.stride()[:2], *_three(x.stride()[2:], 0))
+
+
+class _Tiling(NamedTuple):
+    """How programs share the places (N, C, D, H, W) that a kernel counts."""
+
+    grid: tuple[int]
+    rows: int
+    flags: dict[str, object]
+
+
+def _tiling(kernel: str, x: Tensor, places: Sequence[int], elements: int) -> _Tiling:
+    """Tile ``places`` along the densest axis of ``x``, ``elements`` of them a program unless a table says otherwise."""
+    channels_inner = x.shape[1] > 1 and x.stride(1) < x.stride(-1)
+    inner_size = places[0] if channels_inner else places[-1]
+    rows = x.shape[0] * math.prod(places) // inner_size
+    layout = "nhwc" if channels_inner else "nchw"
+    block = choose_block(f"{kernel}-{str(x.dtype).removeprefix('torch.')}-{layout}", x, inner_size, elements)
+    programs = -(-rows // block.outer) * -(-inner_size // block.inner)
+    flags = {
+        "CHANNELS_INNER": channels_inner,
+        "COMPUTE": _COMPUTE[compute_dtype(x.dtype)],
+        "BLOCK_OUTER": block.outer,
+        "BLOCK_INNER": block.inner,
+        "num_warps": block.warps,
+    }
+    return _Tiling((programs,), rows, flags)
+
+
+_COMPUTE = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+def _forward(x: Tensor, logit: Tensor | None, into: tuple[Tensor, ...], geometry: _Geometry) -> None:
+    n_cells = math.prod(geometry.kernel)
+    places = (x.shape[1], *geometry.outputs)
+    tiling = _tiling(f"forward{n_cells}", x, places, _elements(n_cells))
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        weighted_forward_kernel[tiling.grid](
+            _strided(x),
+            _strided(x if logit is None else logit),
+            (into, _strided(into[0])[1]),
+            tiling.rows,
+            places,
+            geometry.size,
+            KERNEL=geometry.kernel,
+            STRIDE=geometry.stride,
+            PADDING=geometry.padding,
+            CHECKED=not geometry.is_whole,
+            HAS_LOGIT=logit is not None,
+            SUMS_ONLY=len(into) > 1,
+            UNROLLED=n_cells <= MOST_UNROLLED,
+            **tiling.flags,
+        )
+
+
+def weighted_pool(x: Tensor, logit: Tensor | None, window: Window) -> Tensor:
+    """Return the mean of each window of ``x``, weighted by the softmax of ``logit``; of ``x`` itself for None.
+
+    Shape:
+        x, logit: (N, C, *spatial) of any strides. Output: (N, C, *outputs) in the memory format of ``x``.
+    """
+    y = new_empty(x, (*x.shape[:2], *window.output_size(x.shape[2:])))
+    if y.numel():
+        _forward(x, logit, (y,), _geometry(x, window))
+    return y
+
+
+def weighted_pool_backward(
+    grad: Tensor, x: Tensor, logit: Tensor | None, window: Window, needs: tuple[bool, bool] = (True, True)
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of ``x`` and of ``logit``, each if it is needed; without a logit all goes to ``x``.
+
+    Shape:
+        grad: (N, C, *outputs) of any strides. Gradients: (N, C, *spatial) in the memory format of ``x``.
+    """
+    needs_x, needs_logit = (True, False) if logit is None else needs
+    grad_x = new_empty(x, x.shape) if needs_x else None
+    grad_logit = new_empty(x, x.shape) if needs_logit else None
+    some = grad_x if grad_x is not None else grad_logit
+    if some is None or not some.numel():
+        return grad_x, grad_logit
+    geometry = _geometry(x, window)
+    is_unrolled = math.prod(geometry.kernel) * math.prod(geometry.reach) <= MOST_UNROLLED
+    sums: tuple[Tensor, ...] = (grad,) * 3
+    if not is_unrolled:
+        sums = tuple(new_empty(x, grad.shape, compute_dtype(x.dtype)) for _ in range(3))
+        _forward(x, logit, sums, geometry)
+    places = (x.shape[1], *geometry.cells)
+    n_visits = math.prod(geometry.kernel) * math.prod(geometry.reach)
+    tiling = _tiling(f"backward{n_visits}", x, places, _elements(n_visits if is_unrolled else 1))
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        weighted_backward_kernel[tiling.grid](
+            _strided(grad),
+            _strided(x),
+            _strided(x if logit is None else logit),
+            _strided(some if grad_x is None else grad_x),
+            _strided(some if grad_logit is None else grad_logit),
+            (sums, _strided(sums[0])[1]),
+            tiling.rows,
+            places,
+            geometry.size,
+            geometry.outputs,
+            KERNEL=geometry.kernel,
+            STRIDE=geometry.stride,
+            PADDING=geometry.padding,
+            REACH=geometry.reach,
+            HAS_LOGIT=logit is not None,
+            NEEDS_X=needs_x,
+            NEEDS_LOGIT=needs_logit,
+            UNROLLED=is_unrolled,
+            **tiling.flags,
+        )
+    return grad_x, grad_logit
+
+
+def _elements(visits: int) -> int:
+    """Return how many places a program takes: fewer where each holds many pixels in registers."""
+    return 1024 if visits <= 4 else 512 if visits <= 9 else 256
