@@ -40,7 +40,7 @@ MUTATIONS = (
     _weighted("pixels above the input are read", "weighted_window", "& (h >= 0)", ""),
     _weighted("pixels below the input are read", "weighted_window", "& (h < H)", ""),
     _weighted("slices behind the input are read", "weighted_window", "(d < D) & ", ""),
-    _weighted("the window's maximum is not subtracted", "weighted_window", "(level - top)", "level"),
+    _weighted("the window's maximum is not subtracted", "weighted_window", "tl.exp2((level - top) *", "tl.exp2(level *"),
     _weighted("no room above the largest pixels", "weighted_window", " - SCALE)", ")"),
     _weighted(
         "rows of a window are taken for columns", "weighted_window", "cell // KERNEL[2] % KERNEL[1]", "cell % KERNEL[1]"

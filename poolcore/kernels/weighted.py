@@ -10,6 +10,7 @@ atomically and every run gives the same bits. It needs the inputs alone; the win
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -38,32 +39,26 @@ class _Geometry(NamedTuple):
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether no window reaches beyond the input."""
-        axes = zip(*self, strict=True)
-        return all(p == 0 and (o - 1) * s + k <= n for n, o, k, s, p in axes)
-
-    @property
-    def reach(self) -> tuple[int, ...]:
-        """Windows that read one pixel, on each axis."""
-        return tuple(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
-
-    @property
-    def cells(self) -> tuple[int, ...]:
-        """Cells of ``stride`` pixels, the first of which begins where the first window does, on each axis."""
-        return tuple((n - 1 + p) // s + 1 for n, s, p in zip(self.size, self.stride, self.padding, strict=True))
+    is_whole: bool  # no window reaches beyond the input
+    reach: tuple[int, ...]  # windows that read one pixel, on each axis
+    cells: tuple[int, ...]  # cells of ``stride`` pixels, the first of which begins where the first window does
 
 
 def _three(values: Sequence[int], fill: int) -> tuple[int, ...]:
     return (fill,) * (3 - len(values)) + tuple(values)
 
 
-def _geometry(x: Tensor, window: Window) -> _Geometry:
-    size = x.shape[2:]
+@lru_cache(4096)
+def _geometry(size: tuple[int, ...], window: Window) -> _Geometry:
     values = size, window.output_size(size), window.kernel_size, window.stride, window.padding
-    return _Geometry(*(_three(value, fill) for value, fill in zip(values, (1, 1, 1, 1, 0), strict=True)))
+    size, outputs, kernel, stride, padding = map(_three, values, (1, 1, 1, 1, 0))
+    axes = list(zip(size, outputs, kernel, stride, padding, strict=True))
+    return _Geometry(
+        *(size, outputs, kernel, stride, padding),
+        is_whole=all(p == 0 and (o - 1) * s + k <= n for n, o, k, s, p in axes),
+        reach=tuple(-(-k // s) for _, _, k, s, _ in axes),
+        cells=tuple((n - 1 + p) // s + 1 for n, _, _, s, p in axes),
+    )
 
 
 def _strided(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -131,7 +126,7 @@ def weighted_pool(x: Tensor, logit: Tensor | None, window: Window) -> Tensor:
     """
     y = new_empty(x, (*x.shape[:2], *window.output_size(x.shape[2:])))
     if y.numel():
-        _forward(x, logit, (y,), _geometry(x, window))
+        _forward(x, logit, (y,), _geometry(x.shape[2:], window))
     return y
 
 
@@ -149,7 +144,7 @@ def weighted_pool_backward(
     some = grad_x if grad_x is not None else grad_logit
     if some is None or not some.numel():
         return grad_x, grad_logit
-    geometry = _geometry(x, window)
+    geometry = _geometry(x.shape[2:], window)
     is_unrolled = math.prod(geometry.kernel) * math.prod(geometry.reach) <= MOST_UNROLLED
     sums: tuple[Tensor, ...] = (grad,) * 3
     if not is_unrolled:
