@@ -4,13 +4,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import gradio as gr
 import plotly.graph_objects as go
+import torch
 
+from poolcore import Backend
 from ui.context import Context
 from ui.timing import (
+    WITH_KERNEL,
     Candidate,
     Quartiles,
     Timing,
@@ -19,6 +22,7 @@ from ui.timing import (
     measure,
     network_candidates,
     pooling_candidates,
+    serving,
 )
 from ui.words import NAMES, milliseconds
 
@@ -39,29 +43,53 @@ WINDOWS = {
     "lip": "3 × 3, stride 2",
     "lift": "2 × 2, stride 2, filters of 5 taps",
 }
-POOLING_COLOUR, REST_COLOUR = "#3f6fd8", "#9aa7bd"
+POOLING_COLOUR, OTHER_COLOUR = "#3f6fd8", "#9aa7bd"
 
 INTRODUCTION = """<p class="ps-note">How long does each way of pooling take? The server measures it now, in about ten
 seconds: first the networks on one image, then each pooling by itself on one map. Every result is checked against a slow
 computation in 64-bit numbers before it is timed.</p>"""
 NOTHING_YET, STOPPED = "Nothing has been measured yet.", "Stopped."
 LIP_NOTE = "LIP by itself is timed without the convolutions that make its logits; in its network they count as pooling."
+REFERENCE_NOTE = (
+    "Plain PyTorch is the same pooling without its GPU kernel, timed in the same rounds; the speed-up is its median"
+    " over the kernel's. Max and Average are PyTorch's own."
+)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Times of the networks and of the single poolings, as far as they have got."""
+    """Times of the networks and of the single poolings, as far as they have got.
+
+    Attributes:
+        poolings: as they are served here; where kernels serve, those by reference too.
+    """
 
     networks: Sequence[Timing]
     poolings: Sequence[Timing]
     shape: Shape
     input_size: int
     machine: dict[str, str | int]
+    backend: Backend
+
+    @property
+    def served(self) -> list[Timing]:
+        """The single poolings as they are served here."""
+        return [t for t in self.poolings if not t.by_reference]
+
+    @property
+    def references(self) -> dict[str, Timing]:
+        """The single poolings that were timed as plain PyTorch too, by variant; none where nothing else serves."""
+        return {t.name: t for t in self.poolings if t.by_reference}
+
+    def speed_up(self, timing: Timing) -> float:
+        """Return a kernel's speed-up: the median of the same pooling by reference over its own."""
+        return self.references[timing.name].total.median / timing.total.median
 
     def numbers(self) -> dict[str, object]:
         """Return every number, ready for JSON."""
         return {
             "machine": self.machine,
+            "backend": self.backend._asdict(),
             "networks": {
                 "shape": [1, 3, self.input_size, self.input_size],
                 "rounds": rounds(self.networks),
@@ -74,16 +102,26 @@ class Measured:
                 "shape": list(self.shape),
                 "rounds": rounds(self.poolings),
                 "times": [
-                    {"variant": t.name, "window": WINDOWS[t.name], "time_ms": _three(t.total)} for t in self.poolings
+                    {"variant": t.name, "window": WINDOWS[t.name], "time_ms": _three(t.total)}
+                    | self._reference_numbers(t)
+                    for t in self.served
                 ],
             },
             "words": {
                 "time_ms": "of a whole forward pass, or of a pooling by itself: lower quartile, median, upper quartile",
                 "pooling_ms": "of the pooling layers within the pass; of a stock network the stem's alone",
+                "reference_ms": "of the same pooling as plain PyTorch, in the same rounds; only where a kernel serves",
+                "speed_up": "the median of reference_ms over that of time_ms",
                 "rounds": "in each, every candidate ran once, in a new random order",
                 "lip": LIP_NOTE,
             },
         }
+
+    def _reference_numbers(self, timing: Timing) -> dict[str, object]:
+        reference = self.references.get(timing.name)
+        if reference is None:
+            return {}
+        return {"reference_ms": _three(reference.total), "speed_up": round(self.speed_up(timing), 4)}
 
     def html(self) -> str:
         """Return the tables of what has been measured."""
@@ -103,14 +141,26 @@ class Measured:
             ]
             parts.append(_table(f"One image of {size} × {size} pixels through each network", head, rows))
         if rounds(self.poolings):
-            pooling_rows = [
-                (NAMES[t.name], _time(t.total.median), _span(t.total), WINDOWS[t.name]) for t in self.poolings
-            ]
             shape = " × ".join(map(str, self.shape))
             title = f"Each pooling by itself, on one map of {shape} (batch, channels, height, width)"
-            parts.append(_table(title, ("Pooling", "Median", "Middle half", "Window"), pooling_rows))
-            parts.append(f'<p class="ps-note">{LIP_NOTE}</p>')
+            columns = ("Plain PyTorch", "Speed-up") if self.references else ()
+            pooling_rows = [
+                (NAMES[t.name], _time(t.total.median), _span(t.total), *self._reference_cells(t), WINDOWS[t.name])
+                for t in self.served
+            ]
+            parts.append(_table(title, ("Pooling", "Median", "Middle half", *columns, "Window"), pooling_rows))
+            notes = (REFERENCE_NOTE, LIP_NOTE) if self.references else (LIP_NOTE,)
+            parts.extend(f'<p class="ps-note">{note}</p>' for note in notes)
         return "".join(parts)
+
+    def _reference_cells(self, timing: Timing) -> tuple[str, ...]:
+        """Return a row's cells under "Plain PyTorch" and "Speed-up", if the table has them."""
+        if not self.references:
+            return ()
+        reference = self.references.get(timing.name)
+        if reference is None:
+            return "–", "–"
+        return _time(reference.total.median), _times(self.speed_up(timing))
 
     def summary(self) -> str:
         """Return where and how this was measured."""
@@ -128,6 +178,16 @@ class Measured:
 def draw_status(sentence: str) -> str:
     """Return the line that says how far the measurement is, or where and how it was made."""
     return f'<p class="ps-status" role="status">{escape(sentence)}</p>'
+
+
+def draw_backend(backend: Backend) -> str:
+    """Return the sentence that says which implementation of the poolings runs here, and why."""
+    if backend.name == "reference":
+        sentence = f"The poolings run as plain PyTorch here: {backend.reason}."
+    else:
+        *names, last = (NAMES[variant] for variant in WITH_KERNEL)
+        sentence = f"{', '.join(names)} and {last} run as GPU kernels of their own here: {backend.reason}."
+    return f'<p class="ps-note">{escape(sentence)}</p>'
 
 
 def rounds(timings: Sequence[Timing]) -> int:
@@ -150,6 +210,10 @@ def _three(times: Quartiles) -> dict[str, float]:
 def _time(time_ms: float) -> str:
     """Return a time with two digits where it is a fraction of a millisecond, as single poolings' are."""
     return milliseconds(time_ms) if time_ms >= 1 else f"{time_ms:.2g} ms"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:#.2g} ×" if ratio < 9.95 else f"{ratio:.0f} ×"
 
 
 def _span(times: Quartiles) -> str:
@@ -176,16 +240,25 @@ def draw_networks(timings: Sequence[Timing]) -> go.Figure:
     rest = [max(0.0, t.total.median - t.pooling.median) for t in timings]
     bars = [
         go.Bar(y=names, x=pooling, name="in pooling", orientation="h", marker_color=POOLING_COLOUR),
-        go.Bar(y=names, x=rest, name="the rest", orientation="h", marker_color=REST_COLOUR, error_x=_whiskers(timings)),
+        go.Bar(
+            y=names, x=rest, name="the rest", orientation="h", marker_color=OTHER_COLOUR, error_x=_whiskers(timings)
+        ),
     ]
     return _figure(bars, "Networks, whole forward pass")
 
 
-def draw_poolings(timings: Sequence[Timing]) -> go.Figure:
-    """Return the poolings' medians as bars with their quartiles."""
-    names, times = [NAMES[t.name] for t in timings], [t.total.median for t in timings]
-    bar = go.Bar(y=names, x=times, orientation="h", marker_color=POOLING_COLOUR, error_x=_whiskers(timings))
-    return _figure([bar], "Single poolings")
+def draw_poolings(served: Sequence[Timing], references: Sequence[Timing] = ()) -> go.Figure:
+    """Return the poolings' medians as bars with their quartiles; those by reference below those that serve here."""
+
+    def bar(timings: Sequence[Timing], name: str, colour: str) -> go.Bar:
+        names, times = [NAMES[t.name] for t in timings], [t.total.median for t in timings]
+        whiskers = _whiskers(timings)
+        return go.Bar(y=names, x=times, name=name, orientation="h", marker_color=colour, error_x=whiskers)
+
+    bars = [bar(served, "as it runs here", POOLING_COLOUR)]
+    if references:
+        bars.append(bar(references, "plain PyTorch", OTHER_COLOUR))
+    return _figure(bars, "Single poolings", barmode="group")
 
 
 def _whiskers(timings: Sequence[Timing]) -> dict[str, object]:
@@ -199,11 +272,11 @@ def _whiskers(timings: Sequence[Timing]) -> dict[str, object]:
     }
 
 
-def _figure(bars: list[go.Bar], title: str) -> go.Figure:
+def _figure(bars: list[go.Bar], title: str, barmode: Literal["stack", "group"] = "stack") -> go.Figure:
     """Return bars on a clear ground, for a light page as for a dark one; the style sheet inks the text."""
     figure = go.Figure(bars)
     figure.update_layout(
-        barmode="stack",
+        barmode=barmode,
         height=320,
         margin={"l": 8, "r": 16, "t": 66, "b": 44},
         title={"text": title, "x": 0, "xref": "container", "font": {"size": 15}, "pad": {"l": 12}},
@@ -234,6 +307,11 @@ class Speed:
         own = (1, card.width, side, side)
         return {"x".join(map(str, shape)): shape for shape in (IMAGENET_STEM, own)}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks lie."""
+        return next(self.context.networks[0].network.parameters()).device
+
     def measure(self, shape: str) -> Iterator[Measured]:
         """Yield what is measured so far: networks first, then single poolings.
 
@@ -242,18 +320,20 @@ class Speed:
         """
         if shape not in self.shapes:
             raise _error(f"shape must be one of {', '.join(self.shapes)}, got {shape}.")
-        networks, device = self.context.networks, next(self.context.networks[0].network.parameters()).device
-        measured = Measured([], [], self.shapes[shape], networks[0].card.input_size, describe_machine(device))
+        networks, device, backend = self.context.networks, self.device, serving(self.device)
+        size, machine = networks[0].card.input_size, describe_machine(device)
+        measured = Measured([], [], self.shapes[shape], size, machine, backend)
 
         def steps(candidates: list[Candidate], budget_s: float) -> Iterator[list[Timing]]:
-            return measure(candidates, ROUNDS, budget_s=budget_s, turn=self.context.machine)
+            return measure(candidates, ROUNDS, budget_s=budget_s, turn=self.context.machine, device=device)
 
         try:
             yield measured
             for timings in steps(network_candidates(networks, self.context.opening.image), NETWORKS_BUDGET_S):
                 measured = replace(measured, networks=timings)
                 yield measured
-            for timings in steps(pooling_candidates(self.shapes[shape], device), POOLINGS_BUDGET_S):
+            poolings = pooling_candidates(self.shapes[shape], device, with_reference=backend.name == "triton")
+            for timings in steps(poolings, POOLINGS_BUDGET_S):
                 measured = replace(measured, poolings=timings)
                 yield measured
         except WrongResultError as error:
@@ -278,14 +358,16 @@ class Speed:
             )
             yield draw_status(f"Checking and measuring {what} …"), measured.html(), chart, gr.Plot()
         assert measured is not None
-        chart = gr.Plot(draw_poolings(measured.poolings), visible=True)
+        chart = gr.Plot(draw_poolings(measured.served, list(measured.references.values())), visible=True)
         yield draw_status(measured.summary()), measured.html(), gr.Plot(), chart
 
     def speed(self, shape: str) -> dict[str, object]:
         """Measure the networks and the single poolings on the machine that serves; takes about ten seconds.
 
-        Returns a description of the machine, the rounds that were run, and for each network and each pooling the lower
-        quartile, median and upper quartile in milliseconds; of a network also those of its pooling layers.
+        Returns a description of the machine, which implementation of the poolings runs there and why, the rounds that
+        were run, and for each network and each pooling the lower quartile, median and upper quartile in milliseconds;
+        of a network also those of its pooling layers, of a pooling that a GPU kernel serves also those of the same
+        pooling as plain PyTorch, and the speed-up.
         """
         *_, measured = self.measure(shape)
         return measured.numbers()
@@ -298,7 +380,7 @@ def _error(sentence: str) -> gr.Error:
 def build(context: Context) -> None:
     """Create the tab: a button that measures, one that stops, the charts and the tables."""
     tab = Speed(context)
-    gr.HTML(INTRODUCTION, apply_default_css=False)
+    gr.HTML(INTRODUCTION + draw_backend(serving(tab.device)), apply_default_css=False)
     with gr.Row(elem_id="speed-controls"):
         choices = [(" × ".join(map(str, shape)), name) for name, shape in tab.shapes.items()]
         label = "Map for the single poolings (batch × channels × height × width)"

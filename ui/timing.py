@@ -1,7 +1,7 @@
 """Measure how long candidates take, on the machine that runs this, so that their ratios can be trusted.
 
 In each round every candidate runs once, in a new random order, so that whatever else the machine does meets all alike.
-Before that each is checked against a reference and run a few times. If one is wrong, none is timed.
+Before that each is checked against a slow computation in fp64 and run once more. If one is wrong, none is timed.
 """
 
 import copy
@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import quantiles
 
@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.zoo import Loaded
-from poolcore import LiftDownPool2d, lip2d, soft_pool2d, stopwatch
+from poolcore import Backend, LiftDownPool2d, backend, lip2d, soft_pool2d, stopwatch, use_reference
 
 __all__ = [
     "Candidate",
@@ -35,14 +35,18 @@ __all__ = [
     "network_candidates",
     "pooling_candidates",
     "quartiles",
+    "serving",
 ]
 
 POOLING_TOLERANCE, NETWORK_TOLERANCE = 1e-5, 1e-3
 """Largest error against fp64, relative to the reference's largest number: some 80 roundings; more for 20 layers."""
+WITH_KERNEL = ("soft", "lip", "lift")
+"""The poolings that a GPU kernel of ours serves where it can; the others are PyTorch's own everywhere."""
+PROCESSOR = torch.device("cpu")
 
 
 class WrongResultError(ValueError):
-    """A candidate's result is not its reference's, so nothing is timed."""
+    """A candidate's result is not what it must be, so nothing is timed."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Candidate:
         expected: returns what the result must be, in fp64, found in another way.
         tolerance: largest error, relative to the largest number that is expected.
         pooling: modules within ``run`` whose time is added up; none where all is pooling.
+        by_reference: runs as plain PyTorch, even where kernels serve.
     """
 
     name: str
@@ -61,19 +66,28 @@ class Candidate:
     expected: Callable[[], Tensor]
     tolerance: float = POOLING_TOLERANCE
     pooling: Sequence[nn.Module] = ()
+    by_reference: bool = False
+
+    def implementation(self) -> AbstractContextManager[None]:
+        """Return what is open around each run, outside the timed part."""
+        return use_reference() if self.by_reference else nullcontext()
 
     def check(self) -> None:
         """Raise `WrongResultError` unless the result is right."""
-        found, expected = self.run(), self.expected()
+        with self.implementation():
+            found = self.run()
+        with use_reference():  # a kernel would agree with itself
+            expected = self.expected()
+        name = f"{self.name} as plain PyTorch" if self.by_reference else self.name
         if found.shape != expected.shape:
             raise WrongResultError(
-                f"{self.name} is wrong here, so nothing is timed: its result has shape {tuple(found.shape)} "
+                f"{name} is wrong here, so nothing is timed: its result has shape {tuple(found.shape)} "
                 f"instead of {tuple(expected.shape)}."
             )
         error = float((found.double() - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not error <= self.tolerance:
             raise WrongResultError(
-                f"{self.name} is wrong here, so nothing is timed: it is off by {error:.1e} of its largest number."
+                f"{name} is wrong here, so nothing is timed: it is off by {error:.1e} of its largest number."
             )
 
 
@@ -108,6 +122,7 @@ class Timing:
 
     name: str
     laps: list[Lap] = field(default_factory=list)
+    by_reference: bool = False
 
     @property
     def total(self) -> Quartiles:
@@ -128,6 +143,7 @@ def measure(
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
     turn: AbstractContextManager[object] | None = None,
+    device: torch.device = PROCESSOR,
 ) -> Iterator[list[Timing]]:
     """Yield the timings, in the order of the candidates: after each candidate's check, then after each round.
 
@@ -137,34 +153,38 @@ def measure(
         seed: of the order within the rounds.
         clock: gives the time in seconds.
         turn: held during each run.
+        device: where the candidates run; a GPU is waited for before and after each lap.
 
     Raises:
         WrongResultError: before anything is timed, if a candidate's result is wrong.
     """
     turn = nullcontext() if turn is None else turn
     order, began = random.Random(seed), clock()
-    timings = [Timing(candidate.name) for candidate in candidates]
+    timings = [Timing(candidate.name, by_reference=candidate.by_reference) for candidate in candidates]
     for candidate in candidates:
         with turn, torch.inference_mode():
             candidate.check()
-            _finish(candidate.run())
+            with candidate.implementation():
+                candidate.run()
         yield timings
     for done in range(rounds):
         if done and clock() - began > budget_s:
             return
         for index in order.sample(range(len(candidates)), len(candidates)):
             candidate = candidates[index]
-            with turn, torch.inference_mode(), stopwatch(candidate.pooling) as watch:
+            with turn, torch.inference_mode(), candidate.implementation(), stopwatch(candidate.pooling) as watch:
+                _wait_for(device)
                 start = clock()
-                _finish(candidate.run())
+                candidate.run()
+                _wait_for(device)
                 total_ms = 1000 * (clock() - start)
             timings[index].laps.append(Lap(total_ms, watch.milliseconds if candidate.pooling else total_ms))
         yield timings
 
 
-def _finish(result: Tensor) -> None:
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _windows(x: Tensor, kernel_size: int, padding: int, beyond: float) -> Tensor:
@@ -179,11 +199,16 @@ def _weighted(x: Tensor, logit: Tensor, kernel_size: int, padding: int) -> Tenso
     return (weights * _windows(x, kernel_size, padding, 0.0)).sum(-1)
 
 
-def pooling_candidates(shape: tuple[int, int, int, int], device: torch.device | str = "cpu") -> list[Candidate]:
+def pooling_candidates(
+    shape: tuple[int, int, int, int], device: torch.device = PROCESSOR, *, with_reference: bool = False
+) -> list[Candidate]:
     """Return the single poolings of one map of noise, channels_last, each with the window that its network uses.
 
     LIP is timed without the convolutions that make its logits, LiftPool with its filters (as they begin: how long they
     take does not depend on their numbers).
+
+    Args:
+        with_reference: add each pooling that has a kernel a second time, by reference.
     """
     noise = torch.Generator().manual_seed(0)
     x, logit = (
@@ -195,13 +220,16 @@ def pooling_candidates(shape: tuple[int, int, int, int], device: torch.device | 
         bands = copy.deepcopy(down).double().bands(x.double())
         return (bands.ll + bands.lh + bands.hl + bands.hh) / 4
 
-    return [
+    candidates = [
         Candidate("max", lambda: F.max_pool2d(x, 3, 2, 1), lambda: _windows(x, 3, 1, -torch.inf).amax(-1)),
         Candidate("avg", lambda: F.avg_pool2d(x, 2), lambda: _windows(x, 2, 0, 0.0).mean(-1)),
         Candidate("soft", lambda: soft_pool2d(x, 2), lambda: _weighted(x, x, 2, 0)),
         Candidate("lip", lambda: lip2d(x, logit, 3, 2, 1), lambda: _weighted(x, logit, 3, 1)),
         Candidate("lift", lambda: down(x), exact_lift),
     ]
+    if with_reference:
+        candidates += [replace(one, by_reference=True) for one in candidates if one.name in WITH_KERNEL]
+    return candidates
 
 
 def network_candidates(networks: Sequence[Loaded], photo: Image.Image) -> list[Candidate]:
@@ -218,6 +246,15 @@ def network_candidates(networks: Sequence[Loaded], photo: Image.Image) -> list[C
         )
 
     return [candidate(loaded) for loaded in networks]
+
+
+def serving(device: torch.device) -> Backend:
+    """Return which implementation of the poolings serves networks on a device, and why, in words for a page."""
+    if device.type != "cuda" and torch.cuda.is_available():
+        return Backend("reference", "the networks run on the processor, not on the GPU")
+    name, reason = backend()
+    # After a colon the system itself speaks, and may name folders of the server.
+    return Backend(name, reason.partition(":")[0])
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:

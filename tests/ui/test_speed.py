@@ -1,5 +1,6 @@
 """What is measured, in which order, and that nothing wrong is timed. No test asserts a time."""
 
+import importlib
 import json
 import math
 from dataclasses import replace
@@ -12,9 +13,10 @@ from torch import nn
 
 import ui.speed
 import ui.timing
+from poolcore import Backend, backend, soft_pool2d
 from poolcore.share import window_of
 from tests.ui import made_up
-from ui.speed import WINDOWS, Measured, Speed, draw_networks, draw_poolings, draw_status, rounds
+from ui.speed import WINDOWS, Measured, Speed, build, draw_backend, draw_networks, draw_poolings, draw_status, rounds
 from ui.timing import (
     Candidate,
     Lap,
@@ -25,7 +27,17 @@ from ui.timing import (
     network_candidates,
     pooling_candidates,
     quartiles,
+    serving,
 )
+
+KERNELS = Backend("triton", "Some <b>GPU</b>, compute capability 9.0")
+
+
+@pytest.fixture
+def kernels(monkeypatch) -> Backend:
+    """Kernels serve, as far as `backend` says; the processor computes all the same."""
+    monkeypatch.setattr(importlib.import_module("poolcore.backend"), "_found", lambda: KERNELS)
+    return KERNELS
 
 
 class Clock:
@@ -134,6 +146,54 @@ class TestMeasure:
         assert all(0 < lap.pooling_ms < lap.total_ms for lap in timing.laps)
         assert not network[1]._forward_hooks
 
+    def test_the_reference_serves_each_run_by_reference_and_no_other(self, kernels):
+        ran, expected = {True: [], False: []}, []
+
+        def candidate(by_reference: bool) -> Candidate:
+            def run() -> torch.Tensor:
+                ran[by_reference].append(backend().name)
+                return torch.ones(1)
+
+            def expect() -> torch.Tensor:
+                expected.append(backend().name)
+                return torch.ones(1).double()
+
+            return Candidate("a", run, expect, by_reference=by_reference)
+
+        steps = measure([candidate(False), candidate(True)], 3)
+        timings = next(steps)
+        for _ in steps:
+            assert backend() == kernels
+        assert [timing.by_reference for timing in timings] == [False, True]
+        assert ran == {False: ["triton"] * 5, True: ["reference"] * 5}
+        assert expected == ["reference"] * 2
+
+    def test_changing_to_the_reference_is_not_timed(self, kernels):
+        read = []
+
+        def clock() -> float:
+            read.append(backend().name)
+            return 0.0
+
+        last(measure([replace(Clock().candidate("a", 0.001), by_reference=True)], 1, clock=clock))
+        assert read == ["triton", "reference", "reference"]
+
+    @pytest.mark.parametrize(("device", "waits"), [("cuda:0", True), ("cpu", False)])
+    def test_a_gpu_is_waited_for_before_and_after_each_lap(self, monkeypatch, device, waits):
+        clock = Clock()
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: clock.ran.append(f"wait for {device}"))
+
+        def read() -> float:
+            clock.ran.append("read")
+            return clock()
+
+        steps = measure([clock.candidate("a", 0.001)], 1, clock=read, device=torch.device(device))
+        next(steps)
+        clock.ran.clear()
+        next(steps)
+        wait = [f"wait for {device}"] if waits else []
+        assert clock.ran == [*wait, "read", "a", *wait, "read"]
+
     def test_quartiles(self):
         three = quartiles([5.0, 1.0, 4.0, 2.0, 3.0])
         assert (three.lower, three.median, three.upper) == (2, 3, 4)
@@ -173,6 +233,27 @@ class TestPoolings:
         with pytest.raises(WrongResultError, match=f"{victim} is wrong here"):
             candidates[victim].check()
 
+    def test_those_with_a_kernel_are_added_by_reference(self):
+        candidates = pooling_candidates((1, 4, 10, 12), with_reference=True)
+        assert [candidate.name for candidate in candidates if not candidate.by_reference] == list(WINDOWS)
+        references = [candidate for candidate in candidates if candidate.by_reference]
+        assert [candidate.name for candidate in references] == ["soft", "lip", "lift"]
+        for candidate in references:
+            with torch.inference_mode():
+                candidate.check()
+
+    @pytest.mark.parametrize(
+        ("broken", "words"), [("triton", "soft is wrong here"), ("reference", "soft as plain PyTorch is wrong here")]
+    )
+    def test_kernel_and_reference_are_checked_each_by_itself(self, monkeypatch, kernels, broken, words):
+        def pool(x: torch.Tensor, k: int) -> torch.Tensor:
+            return F.avg_pool2d(x, k) if backend().name == broken else soft_pool2d(x, k)
+
+        monkeypatch.setattr(ui.timing, "soft_pool2d", pool)
+        steps = measure(pooling_candidates((1, 4, 10, 12), with_reference=True), 1)
+        with pytest.raises(WrongResultError, match=words):
+            last(steps)
+
     def test_a_wrong_lift_is_refused(self):
         lift = pooling_candidates((1, 4, 10, 12))[-1]
         with torch.inference_mode(), pytest.raises(WrongResultError, match="lift is wrong here"):
@@ -200,18 +281,59 @@ class TestNetworks:
             replace(soft, run=lambda: soft.run() * 1.01).check()
 
 
+class TestServing:
+    def test_networks_on_a_gpu_get_what_the_library_says(self, monkeypatch):
+        monkeypatch.setattr(ui.timing, "backend", lambda: KERNELS)
+        assert serving(torch.device("cuda")) == KERNELS
+
+    def test_without_a_gpu_it_is_the_reference(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(ui.timing, "backend", lambda: Backend("reference", "PyTorch sees no CUDA device"))
+        assert serving(torch.device("cpu")) == Backend("reference", "PyTorch sees no CUDA device")
+
+    def test_networks_on_the_processor_leave_a_gpu_alone(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(ui.timing, "backend", lambda: asked.append("backend"))
+        assert serving(torch.device("cpu")) == Backend("reference", "the networks run on the processor, not on the GPU")
+        assert not asked
+
+    @pytest.mark.parametrize(
+        "error", ["[Errno 13] Permission denied: '/home/someone/.triton'", "Command '['cc', '/srv/a.c']'\nfailed"]
+    )
+    def test_no_folder_of_the_server_is_told(self, monkeypatch, error):
+        found = Backend("reference", f"Triton cannot run a kernel here: {error}")
+        monkeypatch.setattr(ui.timing, "backend", lambda: found)
+        assert serving(torch.device("cuda")) == Backend("reference", "Triton cannot run a kernel here")
+
+
+def timing(name: str, *laps: tuple[float, float], by_reference: bool = False) -> Timing:
+    return Timing(name, [Lap(*lap) for lap in laps], by_reference)
+
+
 @pytest.fixture
 def measured() -> Measured:
-    def timing(name: str, *laps: tuple[float, float]) -> Timing:
-        return Timing(name, [Lap(*lap) for lap in laps])
-
     return Measured(
         [timing("stock", (10, 1), (12, 2), (30, 3)), timing("lip", (20, 11), (22, 12), (24, 13))],
         [timing("max", (0.5, 0.5), (0.7, 0.7), (0.8, 0.8))],
         (1, 64, 112, 112),
         64,
         {"processor": "a <fast> one", "cores": 2, "threads": 1, "device": "cpu", "torch": "2.11.0", "python": "3.11"},
+        Backend("reference", "PyTorch sees no CUDA device"),
     )
+
+
+@pytest.fixture
+def compared(measured) -> Measured:
+    """SoftPool's kernel is faster than its reference, LIP's slower; max pooling has none."""
+    poolings = [
+        *measured.poolings,
+        timing("soft", (0.5, 0.5), (0.6, 0.6), (0.8, 0.8)),
+        timing("lip", (2, 2), (2, 2), (2, 2)),
+        timing("soft", (5, 5), (7.2, 7.2), (9, 9), by_reference=True),
+        timing("lip", (1, 1), (1.5, 1.5), (3, 3), by_reference=True),
+    ]
+    return replace(measured, poolings=poolings, backend=KERNELS)
 
 
 class TestReport:
@@ -221,6 +343,34 @@ class TestReport:
         assert f"Stock</th><td>12 ms{cells}11 to 21 ms{cells}2.0 ms{cells}10 ms<" in html
         assert f"LIP</th><td>22 ms{cells}21 to 23 ms{cells}12 ms{cells}10 ms<" in html
         assert f"Max</th><td>0.7 ms{cells}0.6 to 0.75 ms{cells}3 × 3, stride 2<" in html
+        assert "Plain PyTorch" not in html
+
+    def test_where_kernels_serve_the_table_holds_both(self, compared):
+        html = compared.html()
+        cells = "</td><td>"
+        assert 'Middle half</th><th scope="col">Plain PyTorch</th><th scope="col">Speed-up</th>' in html
+        assert f"Max</th><td>0.7 ms{cells}0.6 to 0.75 ms{cells}–{cells}–{cells}3 × 3, stride 2<" in html
+        assert f"SoftPool</th><td>0.6 ms{cells}0.55 to 0.7 ms{cells}7.2 ms{cells}12 ×{cells}2 × 2, stride 2<" in html
+        assert f"LIP</th><td>2.0 ms{cells}2.0 ms{cells}1.5 ms{cells}0.75 ×{cells}3 × 3, stride 2<" in html
+        assert html.count("SoftPool</th>") == 1
+
+    @pytest.mark.parametrize(
+        ("backend", "sentence"),
+        [
+            (
+                Backend("reference", "PyTorch sees no CUDA device"),
+                "The poolings run as plain PyTorch here: PyTorch sees no CUDA device.",
+            ),
+            (
+                KERNELS,
+                "SoftPool, LIP and LiftPool run as GPU kernels of their own here: "
+                "Some &lt;b&gt;GPU&lt;/b&gt;, compute capability 9.0.",
+            ),
+        ],
+        ids=lambda value: value.name if isinstance(value, Backend) else "",
+    )
+    def test_a_sentence_says_what_serves_and_why(self, backend, sentence):
+        assert draw_backend(backend) == f'<p class="ps-note">{sentence}</p>'
 
     def test_the_status_says_where_and_how(self, measured):
         summary = measured.summary()
@@ -239,6 +389,16 @@ class TestReport:
         (bar,) = draw_poolings(measured.poolings).data
         assert list(bar.x) == [0.7]
 
+    def test_where_kernels_serve_the_chart_holds_both(self, compared):
+        figure = draw_poolings(compared.served, list(compared.references.values()))
+        served, reference = figure.data
+        assert dict(zip(served.y, served.x, strict=True)) == {"Max": 0.7, "SoftPool": 0.6, "LIP": 2}
+        assert dict(zip(reference.y, reference.x, strict=True)) == {"SoftPool": 7.2, "LIP": 1.5}
+        assert list(reference.error_x.array) == pytest.approx([0.9, 0.75])
+        assert (served.name, reference.name) == ("as it runs here", "plain PyTorch")
+        assert served.marker.color != reference.marker.color
+        assert figure.layout.barmode == "group"
+
     def test_charts_have_a_clear_ground(self, measured):
         layout = draw_networks(measured.networks).layout
         assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
@@ -250,6 +410,18 @@ class TestReport:
         assert stock["time_ms"] == {"lower": 11, "median": 12, "upper": 21}
         assert stock["pooling_ms"] == {"lower": 1.5, "median": 2, "upper": 2.5}
         assert numbers["poolings"]["rounds"] == 3
+        assert numbers["backend"] == {"name": "reference", "reason": "PyTorch sees no CUDA device"}
+        assert [set(row) for row in numbers["poolings"]["times"]] == [{"variant", "window", "time_ms"}]
+
+    def test_where_kernels_serve_numbers_hold_both(self, compared):
+        numbers = json.loads(json.dumps(compared.numbers(), allow_nan=False))
+        assert numbers["backend"] == {"name": "triton", "reason": "Some <b>GPU</b>, compute capability 9.0"}
+        largest, soft, lip = numbers["poolings"]["times"]
+        assert "reference_ms" not in largest
+        assert soft["time_ms"]["median"] == 0.6
+        assert soft["reference_ms"] == {"lower": 6.1, "median": 7.2, "upper": 8.1}
+        assert (soft["speed_up"], lip["speed_up"]) == (12, 0.75)
+        assert {"reference_ms", "speed_up"} <= set(numbers["words"])
 
 
 class TestTab:
@@ -268,6 +440,44 @@ class TestTab:
         for row in numbers["networks"]["times"]:
             assert 0 < row["time_ms"]["lower"] <= row["time_ms"]["median"] <= row["time_ms"]["upper"]
             assert row["pooling_ms"]["median"] < row["time_ms"]["median"]
+
+    def test_where_kernels_serve_their_poolings_are_timed_twice(self, tab, monkeypatch, kernels):
+        ran = []
+
+        def pool(x: torch.Tensor, k: int) -> torch.Tensor:
+            ran.append(backend().name)
+            return soft_pool2d(x, k)
+
+        monkeypatch.setattr(ui.speed, "serving", lambda device: kernels)
+        monkeypatch.setattr(ui.timing, "soft_pool2d", pool)
+        numbers = json.loads(json.dumps(tab.speed("1x4x12x12"), allow_nan=False))
+        assert numbers["backend"] == kernels._asdict()
+        rows = {row["variant"]: row for row in numbers["poolings"]["times"]}
+        assert list(rows) == ["max", "avg", "soft", "lip", "lift"]
+        assert [name for name, row in rows.items() if "reference_ms" in row] == ["soft", "lip", "lift"]
+        assert sorted(ran) == ["reference"] * 4 + ["triton"] * 4  # a check, a warm-up and two rounds each
+        *_, (_, html, _, chart) = tab.run("1x4x12x12")
+        assert html.count("Plain PyTorch</th>") == 1
+        assert len(json.loads(chart.value["plot"])["data"]) == 2
+
+    def test_the_networks_device_is_waited_for(self, tab, monkeypatch):
+        waited_for = []
+
+        def measure(candidates, rounds, *, device, **_):
+            waited_for.append(device)
+            return iter([])
+
+        monkeypatch.setattr(ui.speed, "measure", measure)
+        monkeypatch.setattr(Speed, "device", torch.device("meta"))
+        list(tab.measure("1x4x12x12"))
+        assert waited_for == [torch.device("meta")] * 2
+
+    def test_the_page_says_what_serves(self, tab, monkeypatch, kernels):
+        monkeypatch.setattr(ui.speed, "serving", lambda device: kernels)
+        with gr.Blocks() as blocks:
+            build(tab.context)
+        texts = [block.value for block in blocks.blocks.values() if isinstance(block, gr.HTML)]
+        assert sum(draw_backend(kernels) in (text or "") for text in texts) == 1
 
     def test_the_maps_are_imagenets_stem_and_the_networks_own(self, tab):
         assert list(tab.shapes) == ["1x4x12x12", "1x8x32x32"]
