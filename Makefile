@@ -5,7 +5,7 @@ PYTHON ?= python3.11 python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench
+.PHONY: help run test test-long lint bench kernels bench-gpu tune
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,16 @@ lint: .venv/test.stamp  ## Check style with ruff and types with mypy
 
 bench: .venv/test.stamp  ## Measure the page; results go to benchmarks/results/
 	@chromium="$$($(VENV) scripts/chromium.py)" && CHROMIUM="$$chromium" $(VENV) -m benchmarks.page $(ARGS)
+
+kernels: .venv/test.stamp  ## Compile all GPU kernels, without a GPU; results go to benchmarks/results/
+	$(VENV) -m benchmarks.compile_kernels $(ARGS)
+
+bench-gpu: .venv/test.stamp  ## Measure poolings and networks on this machine's GPU; results go to benchmarks/results/
+	$(VENV) -m benchmarks.gpu_ops
+	$(VENV) -m benchmarks.gpu_networks
+
+tune: .venv/test.stamp  ## Find the kernels' best tiles for this machine's GPU, and keep them
+	$(VENV) -m benchmarks.tune $(ARGS)
 
 # The stamps are touched only after an install that succeeded, so an interrupted one starts again.
 .venv/run.stamp: requirements.txt | .venv/bin/pip

@@ -1,14 +1,21 @@
-"""Write the README's tables from the cards in models/weights and the measurements in benchmarks/results.
+"""Write the READMEs' tables from the cards in models/weights and the measurements in benchmarks/results.
 
-``python -m scripts.tables`` rewrites README.md; with ``--check`` it only says, by its exit status, whether it would.
-A table stands between ``<!-- NAME: made by scripts/tables.py -->`` and ``<!-- end of NAME -->``.
+``python -m scripts.tables`` rewrites README.md and benchmarks/README.md; with ``--check`` it only says, by its exit
+status, whether it would. A table stands between ``<!-- NAME: made by scripts/tables.py -->`` and
+``<!-- end of NAME -->``.
 """
 
 import json
 import math
 import re
+import statistics
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from benchmarks.roofline import OPERATIONS, Direction, weighted_work
+from poolcore.window import make_window
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("stock", "max", "avg", "soft", "lip", "lift")
@@ -80,26 +87,128 @@ def _spread(times: dict[str, float]) -> str:
     return f"{times['median']:.0f} ms ({times['lower_quartile']:.0f} to {times['upper_quartile']:.0f})"
 
 
-def filled(text: str) -> str:
+NOT_MEASURED = "Not measured yet: no GPU was at hand."
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+
+
+def _results(name: str) -> Any:
+    """Return what a benchmark wrote, None if it has not been run."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def roofline() -> str:
+    """Return the table of what each operation needs at least for one output, in bf16."""
+    rows = []
+    for name, work_of in OPERATIONS.items():
+        size = {"soft_pool1d 2/2/0": (1024,), "soft_pool3d 2/2/0": (64, 64, 64)}.get(name, (1024, 1024))
+        for direction in DIRECTIONS:
+            work = work_of(direction, (1, 1, *size), 2)
+            rows.append([f"`{name}`", direction, *_needs(work)])
+            if direction == "backward" and name.endswith("3/2/1"):
+                window = make_window(3, 2, 1)
+                shape = (1, 1, *size)
+                work = weighted_work(direction, shape, 2, window=window, has_logit=name.startswith("lip"), gathers=True)
+                rows.append([f"`{name}`", "backward, gathered", *_needs(work)])
+    header = ["operation", "direction", "bytes", "fp32", "special", "loads, stores", "break-even, bytes a clock"]
+    return _rows(header, rows, "llrrrrr")
+
+
+def _needs(work: Any) -> list[str]:
+    counts = (work.moved_bytes, work.fp32, work.special, work.access)
+    return [*(f"{count / work.outputs:.1f}" for count in counts), f"{work.break_even:.1f}"]
+
+
+def gpu_ops() -> str:
+    """Return the table of the poolings on a GPU."""
+    seen = _results("gpu_ops")
+    if seen is None:
+        return NOT_MEASURED
+    rows = []
+    for row in seen["rows"]:
+        named = [f"`{row['op']}`", row["direction"], "x".join(map(str, row["shape"])), row["dtype"], row["layout"]]
+        if "error" in row:
+            rows.append([*named, row["error"], *[""] * 7])
+            continue
+        times = [row[f"{name}_ms"] for name in ("floor", "eager", "compile", "native_avg", "native_max")]
+        cells = [_ms(row["ms"]), *map(_ms, times), f"{row['ratio_to_floor']:.2f}"]
+        rows.append([*named, *cells, "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f} MiB"])
+    header = ["operation", "direction", "shape", "dtype", "layout", "ms", "floor", "eager", "compiled"]
+    table = _rows([*header, "average", "max", "over floor", "memory"], rows, "lllllrrrrrrrr")
+    return f"{table}\n\n{_device(seen)}, copies {seen['copy_gb_s']:.0f} GB/s."
+
+
+def gpu_networks() -> str:
+    """Return the table of the networks on a GPU."""
+    seen = _results("gpu_networks")
+    if seen is None:
+        return NOT_MEASURED
+    rows = []
+    for row in seen["rows"]:
+        named = [f"ResNet-{row['depth']}", str(row["batch"]), row["mode"], row["how"], f"`{row['variant']}`"]
+        if "error" in row:
+            rows.append([*named, row.get("by", ""), row["error"], "", ""])
+            continue
+        over = "" if row["over_avg"] is None else f"{100 * (row['over_avg'] - 1):+.1f} %"
+        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f} MiB"
+        rows.append([*named, row["by"], _ms(row["ms"]), over, peak])
+    header = ["network", "batch", "mode", "how", "variant", "pooled by", "ms", "over `avg`", "memory"]
+    left_out = f" Left out: {'; '.join(seen['left_out'])}." if seen["left_out"] else ""
+    return f"{_rows(header, rows, 'lrllllrrr')}\n\n{_device(seen)}.{left_out}"
+
+
+def kernels() -> str:
+    """Return the table of the compiled kernels: the most that each takes on each capability."""
+    seen = _results("kernels")
+    if seen is None:
+        return "Not compiled yet: `make kernels` does."
+    compiled = [dict(zip(seen["fields"], row, strict=True)) for row in seen["kernels"]]
+    rows = []
+    for capability in sorted({kernel["capability"] for kernel in compiled}):
+        for name in sorted({kernel["kernel"] for kernel in compiled}):
+            some = [k for k in compiled if (k["capability"], k["kernel"]) == (capability, name)]
+            if some:
+                most = [str(max(kernel[field] for kernel in some)) for field in ("registers", "shared", "local")]
+                seconds = statistics.median(kernel["seconds"] for kernel in some)
+                rows.append([f"{capability / 10:.1f}", f"`{name}`", str(len(some)), *most, f"{seconds:.1f} s"])
+    header = ["capability", "kernel", "compiled", "registers", "shared, bytes", "local, bytes", "median time"]
+    return f"{_rows(header, rows, 'rlrrrrr')}\n\nTriton {seen['triton']}, torch {seen['torch']}."
+
+
+def _ms(time_ms: float | None) -> str:
+    return "" if time_ms is None else f"{time_ms:.3g}"
+
+
+def _device(seen: Mapping[str, Any]) -> str:
+    return f"Medians on {seen['device']}, driver {seen['driver']}, torch {seen['torch']}, commit {seen['commit']}"
+
+
+Tables = Mapping[str, Callable[[], str]]
+README: Tables = {"accuracy": accuracy, "page": page}
+BENCHMARKS: Tables = {"roofline": roofline, "gpu_ops": gpu_ops, "gpu_networks": gpu_networks, "kernels": kernels}
+FILES: Mapping[str, Tables] = {"README.md": README, "benchmarks/README.md": BENCHMARKS}
+
+
+def filled(text: str, tables: Tables = README) -> str:
     """Return a README with every table made anew."""
-    for name, table in (("accuracy", accuracy), ("page", page)):
+    for name, table in tables.items():
         begin, end = f"<!-- {name}: made by scripts/tables.py -->", f"<!-- end of {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"README.md must hold the table {name!r} exactly once")
+            raise ValueError(f"the text must hold the table {name!r} exactly once")
         section = f"{begin}\n{table()}\n{end}"
         text = pattern.sub(section.replace("\\", "\\\\"), text)
     return text
 
 
 def main() -> int:
-    """Rewrite README.md, or with --check compare."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    new = filled(text)
+    """Rewrite the READMEs, or with --check compare."""
+    texts = {name: (ROOT / name).read_text() for name in FILES}
+    new = {name: filled(text, FILES[name]) for name, text in texts.items()}
     if "--check" in sys.argv[1:]:
-        return int(new != text)
-    readme.write_text(new)
+        return int(new != texts)
+    for name, text in new.items():
+        (ROOT / name).write_text(text)
     return 0
 
 

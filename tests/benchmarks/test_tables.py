@@ -1,0 +1,51 @@
+"""The README of the benchmarks agrees with their results, and says so where there are none."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import tables
+
+README = (Path(__file__).resolve().parents[2] / "benchmarks" / "README.md").read_text()
+
+
+def test_the_tables_are_those_of_the_results():
+    assert tables.filled(README, tables.BENCHMARKS) == README
+
+
+@pytest.mark.parametrize("table", ["gpu_ops", "gpu_networks", "kernels"])
+def test_what_was_not_measured_is_said(table, monkeypatch):
+    monkeypatch.setattr(tables, "_results", lambda name: None)
+    assert "yet" in tables.BENCHMARKS[table]()
+    assert "|" not in tables.BENCHMARKS[table]()
+
+
+GPU = {"device": "A GPU", "driver": "1.2", "torch": "3.4", "triton": "5.6", "commit": "abc", "left_out": ["the last"]}
+ROW = {"op": "soft_pool2d 2/2/0", "direction": "forward", "shape": [8, 4], "dtype": "bf16", "layout": "contiguous"}
+TIMES = {"ms": 1.25, "floor_ms": 1.0, "eager_ms": 4.5, "native_avg_ms": 1.5, "native_max_ms": 1.75, "compile_ms": None}
+NETWORK = {"depth": 18, "batch": 1, "mode": "inference", "how": "eager", "variant": "soft", "by": "kernels"}
+RESULTS = {
+    "gpu_ops": GPU
+    | {
+        "copy_gb_s": 3000.0,
+        "rows": [ROW | TIMES | {"ratio_to_floor": 1.25, "peak_mib": 12.3}, ROW | {"error": "result 0 is off"}],
+    },
+    "gpu_networks": GPU | {"rows": [NETWORK | {"ms": 2.5, "over_avg": 1.034, "peak_mib": None}]},
+    "kernels": GPU
+    | {
+        "fields": ["kernel", "capability", "registers", "shared", "local", "seconds"],
+        "kernels": [["a", 90, 32, 0, 0, 1.0], ["a", 90, 64, 8, 0, 3.0]],
+    },
+}
+
+
+def test_results_become_rows(monkeypatch):
+    monkeypatch.setattr(tables, "_results", RESULTS.__getitem__)
+    right, wrong = tables.gpu_ops().splitlines()[2:4]
+    assert right.split(" | ")[5:] == ["1.25", "1", "4.5", "", "1.5", "1.75", "1.25", "12 MiB |"]
+    assert "result 0 is off" in wrong
+    assert right.count("|") == wrong.count("|")
+    assert "A GPU, driver 1.2" in tables.gpu_ops()
+    assert tables.gpu_networks().splitlines()[2].endswith("| `soft` | kernels | 2.5 | +3.4 % |  |")
+    assert "Left out: the last." in tables.gpu_networks()
+    assert tables.kernels().splitlines()[2] == "| 9.0 | `a` | 2 | 64 | 8 | 0 | 2.0 s |"
