@@ -1,13 +1,30 @@
-"""How often networks are right: ``python -m models.evaluate --data FOLDER [--split val] [NAMES...]`` prints JSON.
+"""How well networks do: ``python -m models.evaluate --data FOLDER [--split val] [NAMES...]`` prints JSON.
 
 For each network: top-1, top-5, top-1 of every class, and the calibration error of its probabilities after the card's
-temperature. ``--card`` writes the figures into the card. (`models.calibrate` chose the temperature on half of the
-validation images, so their calibration error is a shade too good.)
+temperature. ``--card`` writes these into the card. (`models.calibrate` chose the temperature on half of the
+validation images, so their calibration error is a shade too good.) Then how often its answer survives a shift
+(`models.shifts`; ``--no-shifts`` leaves it out), and with ``--corruptions`` its errors under 15 corruptions at five
+severities (`models.robustness`) together with mCE, the mean over corruptions of the errors over those of `stock`.
+All networks of the same classes see the same shifts and the same corrupted photos. The `stock` of mCE is as deep and as
+wide and knows the same classes; where several are given, mCE is relative to their mean.
+
+Names that differ only in an ending ``-seed1``, ``-seed2`` ... are one network trained again: ``seeds`` has their mean
+and spread. ``--limit`` takes so many photos, evenly spaced through the split. ``--out`` writes the JSON into a file.
 """
 
 import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, TypedDict
+from statistics import fmean, stdev
+from typing import Annotated, NotRequired, TypedDict
 
 import torch
 import typer
@@ -16,9 +33,20 @@ from tqdm import tqdm
 
 from models.command import open_device, plain_errors
 from models.data import ClassLabel, Images, normalise, open_images, square
-from models.zoo import WEIGHTS, Accuracy, load_network, read_description, select_weights, update_card
+from models.robustness import DIFFERENCES, SIZE, SOURCE, count_errors, mean_corruption_error
+from models.shifts import METHOD, Consistency, measure_consistency, with_rim
+from models.zoo import WEIGHTS, Accuracy, Description, load_network, read_description, select_weights, update_card
 
-__all__ = ["Evaluation", "calibration_error", "compute_logits", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "Robustness",
+    "Spread",
+    "calibration_error",
+    "compute_logits",
+    "evaluate",
+    "measure_robustness",
+    "spread_over_seeds",
+]
 
 BATCH_SIZE = 250
 
@@ -31,23 +59,58 @@ class ClassAccuracy(TypedDict):
     top1: float
 
 
+class Robustness(TypedDict):
+    """Errors under corruptions, in percent: of each severity by corruption, their means, and the mean of the means.
+
+    ``mce`` is relative to `stock`, whose own is 1; None without `stock` or where that made no error.
+    """
+
+    severities: dict[str, list[float]]
+    errors: dict[str, float]
+    mean_error: float
+    mce: float | None
+
+
 class Evaluation(TypedDict):
     """A network's figures on a split, in percent; ``classes`` by WNID."""
 
     accuracy: Accuracy
     temperature: float
     classes: dict[str, ClassAccuracy]
+    shifts: NotRequired[Consistency]
+    corruptions: NotRequired[Robustness]
+
+
+class Spread(TypedDict):
+    """Mean, least and largest of a figure over seeds, and its standard deviation with n - 1."""
+
+    mean: float
+    min: float
+    max: float
+    deviation: float
 
 
 @torch.no_grad()
+def _answers(network: nn.Module, images: Tensor) -> Tensor:
+    """Return a network's answers, (N, num_classes) in fp32, to uint8 images (N, 3, S, S) of any number."""
+    device = next(network.parameters()).device
+    answers = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = normalise(images[start : start + BATCH_SIZE].to(device))
+        answers.append(network(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
+    return torch.cat(answers)
+
+
+def _classify(network: nn.Module, images: Tensor) -> Tensor:
+    return _answers(network, images).argmax(dim=1)
+
+
 def compute_logits(network: nn.Module, images: Images, size: int) -> tuple[Tensor, Tensor]:
     """Return a network's answers to images at ``size`` pixels, (N, num_classes) in fp32, and their labels, (N,)."""
-    device = next(network.parameters()).device
     answers, labels = [], []
     for start in tqdm(range(0, len(images), BATCH_SIZE), "images", unit="batch", leave=False, disable=None):
         pairs = [images[index] for index in range(start, min(start + BATCH_SIZE, len(images)))]
-        batch = normalise(torch.stack([square(image, size) for image, _ in pairs]).to(device))
-        answers.append(network(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
+        answers.append(_answers(network, torch.stack([square(image, size) for image, _ in pairs])))
         labels.append(torch.tensor([label for _, label in pairs]))
     return torch.cat(answers), torch.cat(labels)
 
@@ -95,30 +158,211 @@ def evaluate(
     return Evaluation(accuracy=accuracy, temperature=temperature, classes=per_class)
 
 
+def measure_robustness(
+    errors: Mapping[str, Mapping[str, Sequence[float]]], baseline: Sequence[str]
+) -> dict[str, Robustness]:
+    """Return what networks' errors under corruptions amount to.
+
+    Args:
+        errors: shares of wrong answers, from 0 to 1, by network, corruption and severity.
+        baseline: the networks whose mean errors mCE is relative to; it is None if there are none.
+    """
+    measured = {}
+    for name, own in errors.items():
+        mce = None
+        if baseline:
+            stock = {
+                corruption: [fmean(seeds) for seeds in zip(*(errors[k][corruption] for k in baseline), strict=True)]
+                for corruption in own
+            }
+            mce = mean_corruption_error(own, stock)
+        means = {corruption: 100 * fmean(shares) for corruption, shares in own.items()}
+        measured[name] = Robustness(
+            severities={corruption: [round(100 * share, 2) for share in shares] for corruption, shares in own.items()},
+            errors={corruption: round(mean, 2) for corruption, mean in means.items()},
+            mean_error=round(fmean(means.values()), 2),
+            mce=None if mce is None else round(mce, 4),
+        )
+    return measured
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures of a network that are compared over seeds."""
+    accuracy = evaluation["accuracy"]
+    figures = {
+        "top1": accuracy["top1"],
+        "top5": accuracy["top5"],
+        "calibration_error": accuracy["calibration_error"],
+    }
+    if "shifts" in evaluation:
+        figures["crops"], figures["circular"] = evaluation["shifts"]["crops"], evaluation["shifts"]["circular"]
+    if "corruptions" in evaluation:
+        figures["mean_error"] = evaluation["corruptions"]["mean_error"]
+        if (mce := evaluation["corruptions"]["mce"]) is not None:
+            figures["mce"] = mce
+    return figures
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(mean=round(fmean(values), 4), min=min(values), max=max(values), deviation=round(stdev(values), 4))
+
+
+def spread_over_seeds(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Spread]]:
+    """Return, by name without its seed, the spread of each figure over networks that differ in their seed alone.
+
+    A name without ``-seed1``, ``-seed2`` ... belongs to those with it; a network that stands alone has no spread.
+    """
+    families: dict[str, list[dict[str, float]]] = {}
+    for name, evaluation in evaluations.items():
+        families.setdefault(re.sub(r"-seed\d+$", "", name), []).append(_figures(evaluation))
+    return {
+        family: {
+            key: _spread([figures[key] for figures in members])
+            for key in members[0]
+            if all(key in figures for figures in members)
+        }
+        for family, members in families.items()
+        if len(members) > 1
+    }
+
+
+def _evaluate_alike(
+    networks: Mapping[str, nn.Module],
+    descriptions: Mapping[str, Description],
+    images: Images,
+    split: str,
+    *,
+    limit: int | None,
+    shifts: bool,
+    corruptions: bool,
+    seed: int,
+) -> dict[str, Evaluation]:
+    """Evaluate networks that know the same classes, see photos at the same size and are equally deep and wide."""
+    size = next(iter(descriptions.values())).input_size
+    count = min(limit or len(images), len(images))
+    indices = [rank * len(images) // count for rank in range(count)]
+    pairs = [images[index] for index in indices]
+    squares, labels = torch.stack([square(image, size) for image, _ in pairs]), torch.tensor([k for _, k in pairs])
+    rimmed = torch.stack([with_rim(image, size) for image, _ in pairs]) if shifts else squares
+    classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
+    results: dict[str, Evaluation] = {}
+    for name, network in tqdm(networks.items(), "networks", leave=False, disable=None):
+        own = descriptions[name]
+        results[name] = evaluate(_answers(network, squares), labels, own.classes, split, own.temperature)
+        classifiers[name] = partial(_classify, network)
+        if shifts:
+            results[name]["shifts"] = measure_consistency(classifiers[name], squares, rimmed, seed)
+    if corruptions:
+        errors = count_errors(classifiers, squares, labels, indices, seed)
+        baseline = [name for name in networks if descriptions[name].variant == "stock"]
+        for name, robustness in measure_robustness(errors, baseline).items():
+            results[name]["corruptions"] = robustness
+    return results
+
+
+def _describe_machine(device: torch.device) -> dict[str, str | int]:
+    """Return what ran the networks and the versions that decide the figures."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        **{package: version(package) for package in ("torchvision", "numpy", "pillow")},
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str:
+    """Return the commit that is checked out, and whether files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown: not a git checkout"
+
+
 def main(
     data: Annotated[Path, typer.Option(help="folder of the image set: arrays or a folder per class")],
     names: Annotated[list[str] | None, typer.Argument(help="of the weights; all by default")] = None,
     split: Annotated[str, typer.Option(help="of the image set")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="of photos, evenly spaced; all by default")] = None,
     card: Annotated[bool, typer.Option("--card", help="write the accuracy into the cards")] = False,
+    shifts: Annotated[bool, typer.Option(help="measure shift consistency: four more answers a photo")] = True,
+    corruptions: Annotated[bool, typer.Option(help="measure errors under corruptions: 75 more")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of shifts and corruptions")] = 0,
+    out: Annotated[Path | None, typer.Option(help="file for the JSON instead of standard output")] = None,
     folder: Annotated[Path, typer.Option(help="where the weights lie")] = WEIGHTS,
     threads: Annotated[int, typer.Option(min=1, help="of the processor")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
 ) -> None:
-    """Print, as JSON, how often networks are right on a split of an image set."""
+    """Write, as JSON, how often networks are right on a split of an image set, and how well that holds."""
     torch.set_num_threads(threads)
-    results = {}
     with plain_errors():
+        if card and limit is not None:
+            raise ValueError(f"limit must be left out with card, which tells of the whole split, got limit={limit}")
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"out must lie in a folder that exists, got {out}")
+        place = open_device(device)
         chosen = select_weights(names, folder)
-    for name in chosen:
+        descriptions = {name: read_description(name, folder) for name in chosen}
+        for name, own in descriptions.items():
+            if corruptions and own.input_size != SIZE:
+                raise ValueError(
+                    f"corruptions must be left out for networks that do not see {SIZE} px: {name} sees {own.input_size}"
+                )
+        networks = {name: load_network(descriptions[name], folder, place) for name in chosen}
+        alike: dict[tuple[tuple[str, ...], int, int, int], list[str]] = {}
+        for name, own in descriptions.items():
+            wnids = tuple(label.wnid for label in own.classes)
+            alike.setdefault((wnids, own.input_size, own.depth, own.width), []).append(name)
+        opened = [(members, open_images(data, split, wnids)) for (wnids, *_), members in alike.items()]
+    results: dict[str, Evaluation] = {}
+    for members, images in opened:
+        results |= _evaluate_alike(
+            {name: networks[name] for name in members},
+            {name: descriptions[name] for name in members},
+            images,
+            split,
+            limit=limit,
+            shifts=shifts,
+            corruptions=corruptions,
+            seed=seed,
+        )
+    if card:
+        for name, evaluation in results.items():
+            update_card(name, folder, accuracy=evaluation["accuracy"])
+    # The folder's name alone: where it lies on this machine is nobody's business.
+    command = ["python", "-m", "models.evaluate", *(names or ()), "--data", data.resolve().name, "--split", split]
+    command += [] if limit is None else ["--limit", str(limit)]
+    command += ["--shifts" if shifts else "--no-shifts", "--corruptions" if corruptions else "--no-corruptions"]
+    command += ["--seed", str(seed), "--threads", str(threads), "--device", device]
+    methods: dict[str, str | dict[str, str]] = {}
+    if shifts:
+        methods["shifts"] = METHOD
+    if corruptions:
+        methods |= {"corruptions": SOURCE, "differences": DIFFERENCES}
+    content = {
+        "data": {"name": data.resolve().name, "split": split, "limit": limit},
+        "networks": {name: results[name] for name in chosen},
+        "seeds": spread_over_seeds(results),
+        "methods": methods,
+        "command": shlex.join(command),
+        "machine": _describe_machine(place),
+        "commit": _commit(),
+        "date": date.today().isoformat(),
+    }
+    text = json.dumps(content, indent=1)
+    if out is None:
+        typer.echo(text)
+    else:
         with plain_errors():
-            description = read_description(name, folder)
-            network = load_network(description, folder, open_device(device))
-            images = open_images(data, split, [label.wnid for label in description.classes])
-        logits, labels = compute_logits(network, images, description.input_size)
-        results[name] = evaluate(logits, labels, description.classes, split, description.temperature)
-        if card:
-            update_card(name, folder, accuracy=results[name]["accuracy"])
-    typer.echo(json.dumps(results, indent=1))
+            out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

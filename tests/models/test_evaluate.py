@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.data import ClassLabel
-from models.evaluate import calibration_error, evaluate, main
+from models.evaluate import calibration_error, evaluate, main, measure_robustness, spread_over_seeds
 from models.export import export
 from models.zoo import read_card, read_description, update_card
 
@@ -53,7 +53,7 @@ def test_the_command_counts_what_a_known_network_gets_right(tmp_path, command):
     soft, biggest = (export(run, folder=folder) for run in runs)
     ended = command(main, "--data", data, "--folder", folder)
     assert ended.status == 0, ended.err
-    seen = json.loads(ended.out)
+    seen = json.loads(ended.out)["networks"]
     assert list(seen) == [biggest, soft]
     accuracy = seen[soft]["accuracy"]
     assert (accuracy["images"], accuracy["top1"], accuracy["split"]) == (30, 16.67, "val")
@@ -64,7 +64,8 @@ def test_the_command_counts_what_a_known_network_gets_right(tmp_path, command):
     }
     assert "accuracy" not in json.loads((folder / f"{soft}.json").read_text())
     update_card(soft, folder, temperature=0.5, rejection=REJECTION)
-    again = json.loads(command(main, soft, "--data", data, "--folder", folder, "--split", "train", "--card").out)
+    ended = command(main, soft, "--data", data, "--folder", folder, "--split", "train", "--card")
+    again = json.loads(ended.out)["networks"]
     assert list(again) == [soft]
     assert again[soft]["temperature"] == 0.5
     card = read_card(soft, folder)
@@ -81,8 +82,94 @@ def test_labels_follow_the_networks_classes_not_the_image_sets(tmp_path, command
     (run / "run.json").write_text(json.dumps(facts))
     _always(0, run)
     name = export(run, folder=tmp_path / "weights")
-    seen = json.loads(command(main, "--data", data, "--folder", tmp_path / "weights").out)[name]
+    seen = json.loads(command(main, "--data", data, "--folder", tmp_path / "weights").out)["networks"][name]
     assert {wnid: row["top1"] for wnid, row in seen["classes"].items()} == {WNIDS[5]: 100, WNIDS[2]: 0, WNIDS[4]: 0}
+
+
+@pytest.fixture
+def constant_weights(tmp_path):
+    """Networks of 64 px that always give the first of six classes: `stock`, and `lip` trained with two seeds."""
+    folder = tmp_path / "weights"
+    for name, variant in (("stock", "stock"), ("lip-seed1", "lip"), ("lip-seed2", "lip")):
+        run = write_run(tmp_path / name, variant, classes=6, size=64)
+        _always(0, run)
+        export(run, name=name, folder=folder)
+    return folder
+
+
+def test_the_command_measures_shifts_and_corruptions(constant_weights, tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=5, size=64)
+    out = tmp_path / "robust.json"
+    arguments = ["--data", data, "--folder", constant_weights, "--limit", "6", "--corruptions", "--out", out]
+    ended = command(main, "stock", "lip-seed1", "lip-seed2", *arguments)
+    assert (ended.status, ended.out) == (0, ""), ended.err
+    seen = json.loads(out.read_text())
+    assert list(seen["networks"]) == ["stock", "lip-seed1", "lip-seed2"]
+    for network in seen["networks"].values():
+        assert network["accuracy"]["images"] == 6
+        assert {row["images"] for row in network["classes"].values()} == {1}  # of photos in order of their classes
+        assert network["shifts"] == {"crops": 100, "circular": 100}
+        assert set(network["corruptions"]["errors"].values()) == {83.33}
+        assert all(shares == [83.33] * 5 for shares in network["corruptions"]["severities"].values())
+        assert len(network["corruptions"]["severities"]) == 15
+        assert network["corruptions"]["mean_error"] == 83.33
+        assert network["corruptions"]["mce"] == 1
+    assert list(seen["seeds"]) == ["lip"]
+    assert seen["seeds"]["lip"]["top1"] == {"mean": 16.67, "min": 16.67, "max": 16.67, "deviation": 0}
+    assert set(seen["seeds"]["lip"]) == {
+        *("top1", "top5", "calibration_error", "crops", "circular", "mean_error", "mce")
+    }
+    assert seen["data"] == {"name": "data", "split": "val", "limit": 6}
+    assert seen["command"].startswith("python -m models.evaluate stock lip-seed1 lip-seed2 --data data --split val")
+    assert "--limit 6 --shifts --corruptions" in seen["command"]
+    assert "synthetic" in seen["methods"]["differences"]["frost"]
+    assert seen["machine"]["torch"] == torch.__version__
+    assert str(tmp_path) not in out.read_text()
+
+
+def test_what_was_not_asked_for_is_not_there(constant_weights, tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=5, size=64)
+    arguments = ["--data", data, "--folder", constant_weights]
+    seen = json.loads(command(main, "stock", *arguments).out)
+    assert {"shifts", "corruptions"} & set(seen["networks"]["stock"]) == {"shifts"}
+    assert set(seen["methods"]) == {"shifts"}
+    bare = json.loads(command(main, "stock", *arguments, "--no-shifts").out)
+    assert {"shifts", "corruptions"} & set(bare["networks"]["stock"]) == set()
+    assert bare["methods"] == {}
+    assert bare["networks"]["stock"]["accuracy"]["images"] == 30
+
+
+def test_robustness_by_hand():
+    errors = {
+        "stock-seed1": {"fog": [0.1, 0.3], "snow": [0.1, 0.1]},
+        "stock-seed2": {"fog": [0.3, 0.5], "snow": [0.3, 0.3]},  # the two together: fog 0.3, snow 0.2
+        "lip": {"fog": [0.1, 0.2], "snow": [0.2, 0.2]},
+    }
+    seen = measure_robustness(errors, ["stock-seed1", "stock-seed2"])
+    assert seen["lip"] == {
+        "severities": {"fog": [10, 20], "snow": [20, 20]},
+        "errors": {"fog": 15, "snow": 20},
+        "mean_error": 17.5,
+        "mce": 0.75,
+    }
+    assert (seen["stock-seed1"]["mce"], seen["stock-seed2"]["mce"]) == (0.5833, 1.4167)
+    assert measure_robustness(errors, [])["lip"]["mce"] is None
+
+
+def test_spread_over_seeds_by_hand():
+    labels = torch.arange(4)
+    classes = tuple(ClassLabel(f"n{index}", f"class {index}") for index in labels)
+
+    def right(count: int):
+        logits = torch.eye(4)
+        logits[count:] = logits[count:].roll(1, 1)
+        return evaluate(logits, labels, classes, "val")
+
+    evaluations = {"lip": right(1), "soft-seed1": right(0), "lip-seed1": right(2), "lip-seed12": right(4)}
+    seen = spread_over_seeds(evaluations)
+    assert list(seen) == ["lip"]  # soft has no second seed
+    # 25, 50 and 100: mean 58 1/3, squares of the distances 1111.1 + 69.4 + 1736.1, over two
+    assert seen["lip"]["top1"] == {"mean": 58.3333, "min": 25, "max": 100, "deviation": 38.1881}
 
 
 def test_a_folder_without_weights_is_told(arrays, tmp_path, command):
@@ -96,6 +183,9 @@ def test_a_folder_without_weights_is_told(arrays, tmp_path, command):
         (["--data", "nowhere"], "nowhere must hold val_images.npy or a folder val/"),
         (["--data", "nowhere", "mine"], "name of weights must be one of ['resnet18-w4-tinyimagenet3-stock'"),
         (["--data", "nowhere", "--device", "gpu"], "device must be one that torch finds here"),
+        (["--data", "nowhere", "--limit", "9", "--card"], "limit must be left out with card"),
+        (["--data", "nowhere", "--out", "nowhere/seen.json"], "out must lie in a folder that exists, got nowhere/"),
+        (["--data", "nowhere", "--corruptions"], "corruptions must be left out for networks that do not see 64 px"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(arguments, sentence, weights, command):
