@@ -5,6 +5,11 @@ moving average of the weights (EMA), which is what is kept. Everything random is
 (seed, step), so that a run resumed from its checkpoint ends bitwise as the unbroken one. Nothing is pickled:
 checkpoints are safetensors.
 
+``torchrun --nproc-per-node 8 -m models.train ... --device cuda`` trains with eight processes, on several machines with
+torchrun's ``--nnodes`` and with DATA and OUT in folders that all of them see. The batch size stays that of the whole
+step, and each step sees the samples, crops and mixed pairs that it would in one process; `models.processes` says what
+becomes of batch norm.
+
 The weights in models/weights came from this command, once for each variant, on one thread of the processor:
 ``python -m models.train --data FOLDER --out runs/VARIANT --variant VARIANT --classes models/tinyimagenet30.txt
 --schedule 32x4,48x10,64x4``
@@ -16,7 +21,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,93 +36,13 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from models.command import open_device, plain_errors
+from models.curves import write_curves
 from models.data import Images, LabelledImages, ShuffledIndices, normalise, open_images, read_class_list
+from models.processes import Processes, join_processes, own_device
+from models.recipe import Recipe, learning_rate, parse_schedule
 from models.resnet import Stem, Variant, resnet
 
-__all__ = ["Recipe", "learning_rate", "parse_schedule", "train"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides a training's outcome besides data and network.
-
-    ``schedule`` is the image size in pixels of each stretch with its number of epochs: ((48, 12), (64, 4)).
-    ``learning_rate`` is the peak, reached after ``warmup_epochs``; ``weight_decay`` spares norms and biases.
-    ``least_crop_area`` is the smallest share of a picture that a crop takes. ``mixup`` and ``cutmix`` are the alphas of
-    their Beta distributions, 0 = off; with both, each batch draws one.
-
-    Raises:
-        ValueError: if a number is out of its range.
-    """
-
-    schedule: tuple[tuple[int, int], ...]
-    batch_size: int = 64
-    learning_rate: float = 0.08
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.1
-    least_crop_area: float = 0.35
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    ema_decay: float = 0.995
-    bf16: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "batch_size": (1, math.inf),
-            "learning_rate": (0, math.inf),
-            "momentum": (0, 1),
-            "weight_decay": (0, math.inf),
-            "warmup_epochs": (0, math.inf),
-            "label_smoothing": (0, 1),
-            "least_crop_area": (0, 1),
-            "mixup": (0, math.inf),
-            "cutmix": (0, math.inf),
-            "ema_decay": (0, 1),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise ValueError(f"{name} must be from {least} to {most}, got {value}")
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all stretches together."""
-        return sum(epochs for _, epochs in self.schedule)
-
-    def size(self, epoch: int) -> int:
-        """Image size in pixels of an epoch, counted from 0."""
-        for size, epochs in self.schedule:
-            if epoch < epochs:
-                return size
-            epoch -= epochs
-        raise ValueError(f"epoch must be below {self.epochs}, got {epoch + self.epochs}")
-
-
-def parse_schedule(text: str) -> tuple[tuple[int, int], ...]:
-    """Read "48x12,64x4" as ((48, 12), (64, 4)): image size in pixels and epochs at it.
-
-    Raises:
-        ValueError: if the text is of another form.
-    """
-    try:
-        stretches = tuple((int(size), int(epochs)) for size, epochs in (part.split("x") for part in text.split(",")))
-    except ValueError:
-        stretches = ()
-    if not stretches or min(min(stretch) for stretch in stretches) < 1:
-        raise ValueError(f'schedule must read like "48x12,64x4" (pixels x epochs), got {text!r}')
-    return stretches
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine to 0."""
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, recipe.epochs * steps_per_epoch - warmup)
-    return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+__all__ = ["Recipe", "train"]
 
 
 class _State:
@@ -183,25 +108,31 @@ def _mixer(recipe: Recipe, classes: int) -> v2.Transform | None:
     return v2.RandomChoice(choices) if choices else None
 
 
-def _batches(images: Images, recipe: Recipe, epoch: int, done: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    images: Images, recipe: Recipe, epoch: int, done: int, workers: int, processes: Processes, with_previous: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
     dataset = LabelledImages(
         images, recipe.size(epoch), augment=True, seed=recipe.seed, least_area=recipe.least_crop_area
     )
-    sampler = ShuffledIndices(len(images), recipe.seed, epoch, done)
-    return iter(DataLoader(dataset, recipe.batch_size, sampler=sampler, num_workers=workers, drop_last=True))
+    keys, size = list(ShuffledIndices(len(images), recipe.seed, epoch, done)), recipe.batch_size
+    batches = (keys[first : first + size] for first in range(0, len(keys) - size + 1, size))
+    own = processes.part_of(batches, with_previous=with_previous)
+    return iter(DataLoader(dataset, batch_sampler=own, num_workers=workers))
 
 
 @torch.no_grad()
-def _validate(network: nn.Module, images: Images, size: int, recipe: Recipe, device: torch.device) -> float:
+def _validate(
+    network: nn.Module, images: Images, size: int, recipe: Recipe, workers: int, device: torch.device
+) -> float:
     """Return a network's top-1 in percent."""
     dataset = LabelledImages(images, size, augment=False)
+    keys = [(0, index) for index in range(len(images))]
     right = 0
-    for start in range(0, len(images), 250):
-        pairs = [dataset[0, index] for index in range(start, min(start + 250, len(images)))]
-        batch = normalise(torch.stack([image for image, _ in pairs]).to(device))
+    for batch, labels in DataLoader(dataset, 250, sampler=keys, num_workers=workers):
+        x = normalise(batch.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-            answer = network(batch.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()
-        right += int((answer == torch.tensor([label for _, label in pairs])).sum())
+            answer = network(x.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()
+        right += int((answer == labels).sum())
     return 100 * right / len(images)
 
 
@@ -221,7 +152,8 @@ def train(
     """Train a network and return the EMA's state dict of the last step.
 
     Writes ``checkpoint.safetensors`` (every few minutes, and after each epoch) and ``log.csv`` (a row an epoch) into
-    ``out``.
+    ``out``. In a process group of PyTorch's, all processes must call this alike: they train one network together, and
+    the first alone writes and looks at the validation images.
 
     Args:
         network: from (N, 3, S, S) to (N, classes); trained in place.
@@ -229,61 +161,81 @@ def train(
         validate_every: epochs from one look at the validation images to the next; the last epoch always has one.
 
     Raises:
-        ValueError: if there are fewer images than one batch holds, or the loss is no longer a number.
+        ValueError: if there are fewer images than one batch holds, the processes cannot share a batch evenly or do not
+            see the same checkpoint, or the loss is no longer a number.
     """
+    processes = Processes.here()
     steps_per_epoch = len(images) // recipe.batch_size
     if not steps_per_epoch:
         raise ValueError(f"batch_size must be at most the number of images, got {recipe.batch_size} for {len(images)}")
+    if recipe.batch_size % processes.count:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of processes, got {recipe.batch_size} for {processes.count}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.csv"
     device = torch.device(device)
     # torch documents memory_format alone, its overloads leave it out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = _State(network.to(device), recipe)
+    spread = processes.spread(network.to(device), device)
+    running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    state = _State(network, recipe)
     if resume and checkpoint.exists():
         state.load(checkpoint)
-    _start_log(log, state.step // steps_per_epoch)
+    if not processes.agree_on(state.step, device):
+        raise ValueError(f"out must be one folder that all processes see, {out} holds another checkpoint for some")
+    if processes.is_first:
+        _start_log(log, state.step // steps_per_epoch)
     mixer = _mixer(recipe, len(images.classes))
+    # Mixing pairs each sample with the one before it in the batch, which another process may hold: it comes as a guest.
+    guests = int(mixer is not None and processes.count > 1)
     saved = time.monotonic()
 
     for epoch in range(state.step // steps_per_epoch, recipe.epochs):
         network.train()
         start = time.monotonic()
         first = state.step - epoch * steps_per_epoch
-        batches = _batches(images, recipe, epoch, first * recipe.batch_size, workers)
+        batches = _batches(images, recipe, epoch, first * recipe.batch_size, workers, processes, guests > 0)
         name = f"epoch {epoch + 1}/{recipe.epochs}"
-        for batch, labels in tqdm(batches, name, total=steps_per_epoch, initial=first, mininterval=5):
+        silent = not processes.is_first
+        for batch, labels in tqdm(batches, name, total=steps_per_epoch, initial=first, mininterval=5, disable=silent):
             torch.manual_seed(hash((recipe.seed, state.step)) % 2**63)
             for group in state.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, state.step, steps_per_epoch)
             x, target = normalise(batch.to(device)), labels.to(device)
             if mixer is not None:
                 x, target = mixer(x, target)
+                x, target = x[guests:], target[guests:]
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-                answer = network(x.contiguous(memory_format=torch.channels_last))
+                answer = spread(x.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(answer.float(), target, label_smoothing=recipe.label_smoothing)
             torch.autograd.backward(loss)
             state.optimiser.step()
             state.optimiser.zero_grad()
             state.step += 1
-            state.loss_sum += loss.item()
+            mean_loss = loss.detach()
+            processes.average_([mean_loss, *running])
+            state.loss_sum += mean_loss.item()
             state.update_average(recipe.ema_decay)
-            if time.monotonic() - saved > 60 * checkpoint_minutes:
+            if processes.is_first and time.monotonic() - saved > 60 * checkpoint_minutes:
                 state.save(checkpoint)
                 saved = time.monotonic()
-        mean_loss = state.loss_sum / steps_per_epoch
-        if not math.isfinite(mean_loss):
+        epoch_loss = state.loss_sum / steps_per_epoch
+        if not math.isfinite(epoch_loss):
             raise ValueError(
-                f"the loss is {mean_loss} in epoch {epoch + 1}, learning_rate {recipe.learning_rate} is too high"
+                f"the loss is {epoch_loss} in epoch {epoch + 1}, learning_rate {recipe.learning_rate} is too high"
             )
+        state.loss_sum = 0.0
+        if not processes.is_first:
+            continue
         top1 = ""
         if (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs:
-            top1 = f"{_validate(state.average, validation, recipe.schedule[-1][0], recipe, device):.2f}"
+            last_size = recipe.schedule[-1][0]
+            top1 = f"{_validate(state.average, validation, last_size, recipe, workers, device):.2f}"
         with log.open("a", newline="") as file:
             seconds = time.monotonic() - start
-            row = [epoch + 1, recipe.size(epoch), f"{mean_loss:.4f}", top1, f"{seconds:.1f}"]
+            row = [epoch + 1, recipe.size(epoch), f"{epoch_loss:.4f}", top1, f"{seconds:.1f}"]
             csv.writer(file).writerow(row)
-        state.loss_sum = 0.0
         state.save(checkpoint)
     return state.average.state_dict()
 
@@ -316,14 +268,14 @@ def _claim(out: Path, run: dict[str, Any], resume: bool) -> None:
 
 def main(
     data: Annotated[Path, typer.Option(help="folder of the image set: arrays or a folder per class")],
-    out: Annotated[Path, typer.Option(help="folder for run.json, checkpoint, log and weights")],
+    out: Annotated[Path, typer.Option(help="folder for run.json, checkpoint, log, curves and weights")],
     variant: Annotated[Variant, typer.Option(help="how the network shrinks its maps")] = "stock",
     depth: Annotated[int, typer.Option(help="18, 34 or 50")] = 18,
     width: Annotated[int, typer.Option(min=1, help="channels of the stem")] = 32,
     stem: Annotated[Stem, typer.Option(help="7x7 convolution of stride 2, or 3x3 of stride 1")] = "small",
     classes: Annotated[str | None, typer.Option(help="WNIDs with commas between, or a file with one a line")] = None,
     schedule: Annotated[str, typer.Option(help="pixels x epochs, one after the other")] = "48x12,64x4",
-    batch_size: Annotated[int, typer.Option(help="images a step")] = Recipe.batch_size,
+    batch_size: Annotated[int, typer.Option(help="images a step, over all processes")] = Recipe.batch_size,
     learning_rate: Annotated[float, typer.Option(help="at its peak")] = Recipe.learning_rate,
     momentum: Annotated[float, typer.Option(help="of SGD, Nesterov's")] = Recipe.momentum,
     weight_decay: Annotated[float, typer.Option(help="of all but norms and biases")] = Recipe.weight_decay,
@@ -337,7 +289,7 @@ def main(
     seed: Annotated[int, typer.Option(help="of all that is random")] = Recipe.seed,
     resume: Annotated[bool, typer.Option("--resume", help="continue at the checkpoint in OUT, if any")] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="epochs between looks at the validation images")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="processes that load images")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="processes that load images, for each that trains")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
 ) -> None:
     """Train a ResNet that pools as VARIANT says."""
@@ -364,7 +316,7 @@ def main(
         images, validation = (open_images(data, split, chosen) for split in ("train", "val"))
         if images.classes != validation.classes:
             raise ValueError(f"train and val must hold the same classes, {data} holds others in val")
-        processor = open_device(device)
+        processor = open_device(own_device(device))
         torch.manual_seed(seed)
         network = resnet(depth, variant, width=width, stem=stem, num_classes=len(images.classes))
         run = {
@@ -379,19 +331,25 @@ def main(
             "epochs": recipe.epochs,
             "recipe": asdict(recipe),
         }
-        _claim(out, run, resume)
-        average = train(
-            network,
-            images,
-            validation,
-            recipe,
-            out,
-            resume=resume,
-            workers=workers,
-            device=processor,
-            validate_every=validate_every,
-        )
-        save_file({name: value.contiguous().cpu() for name, value in average.items()}, out / "weights.safetensors")
+        with join_processes(processor):
+            is_first = Processes.here().is_first
+            if is_first:
+                _claim(out, run, resume)
+            average = train(
+                network,
+                images,
+                validation,
+                recipe,
+                out,
+                resume=resume,
+                workers=workers,
+                device=processor,
+                validate_every=validate_every,
+            )
+            if is_first:
+                weights = {name: value.contiguous().cpu() for name, value in average.items()}
+                save_file(weights, out / "weights.safetensors")
+                write_curves([out], out / "curves.svg")
 
 
 if __name__ == "__main__":

@@ -17,31 +17,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from models.data import ClassLabel
+from models.recipe import Recipe
 from models.resnet import VARIANTS, resnet
-from models.train import Recipe, learning_rate, main, parse_schedule, train
+from models.train import main, train
 
 from .conftest import WNIDS, write_arrays
+from .made_up import Made
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Made:
-    """Labelled images from two tensors, which counts what is asked for and may end the process's patience."""
-
-    def __init__(self, images, labels, classes, *, ends_after=None):
-        self.images, self.labels = images, labels
-        self.classes = tuple(ClassLabel(f"n{index:08d}", f"class {index}") for index in range(classes))
-        self.asked, self.ends_after = 0, ends_after
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        if self.asked == self.ends_after:
-            raise KeyboardInterrupt
-        self.asked += 1
-        return self.images[index], int(self.labels[index])
 
 
 def _network(variant="stock", classes=4, width=4):
@@ -101,13 +84,6 @@ def test_shuffled_labels_leave_validation_at_chance(tmp_path):
 
 
 # What a step does.
-
-
-def test_learning_rate_follows_warm_up_and_cosine():
-    recipe = Recipe(schedule=((16, 1), (32, 3)), learning_rate=0.8, warmup_epochs=2)
-    rates = [learning_rate(recipe, step, 5) for step in range(20)]
-    assert rates[:10] == pytest.approx([0.08 * step for step in range(1, 11)])
-    assert rates[10:] == pytest.approx([0.4 * (1 + math.cos(math.pi * k / 10)) for k in range(10)])
 
 
 class _Watched(nn.Module):
@@ -296,6 +272,32 @@ def test_a_folder_per_class_trains_as_its_arrays_do(arrays, tmp_path, command):
     assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
 
 
+def test_unequal_photos_train_at_the_size_of_imagenet(tmp_path, command):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    data, out = tmp_path / "data", tmp_path / "run"
+    for split, wnid, height, width, mode in (
+        ("train", WNIDS[0], 300, 200, "RGB"), ("train", WNIDS[0], 90, 400, "L"),
+        ("train", WNIDS[1], 224, 225, "RGB"), ("train", WNIDS[1], 31, 57, "CMYK"),
+        ("val", WNIDS[0], 500, 375, "RGB"), ("val", WNIDS[1], 64, 333, "L"),
+    ):  # fmt: skip
+        path = data / split / wnid / f"{height}x{width}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(path)
+    options = ["--stem", "imagenet", "--schedule", "224x1", "--width", "2", "--batch-size", "4", "--workers", "2"]
+    ended = command(main, "--data", data, "--out", out, "--variant", "soft", *options)
+    assert ended.status == 0, ended.err
+    run = json.loads((out / "run.json").read_text())
+    assert (run["stem"], run["input_size"], run["train_images"], run["val_images"]) == ("imagenet", 224, 4, 2)
+    (row,) = _rows(out)
+    assert math.isfinite(float(row["train_loss"]))
+    assert row["val_top1_percent"] in ("0.00", "50.00", "100.00")
+    assert load_file(out / "weights.safetensors")["conv1.weight"].shape == (2, 3, 7, 7)
+    assert (out / "curves.svg").exists()
+
+
 def test_a_run_that_was_killed_ends_as_the_unbroken_one(tmp_path, command):
     data = write_arrays(tmp_path / "data", train=40)
     options = ["--data", data, "--variant", "avg", "--width", "4", "--batch-size", "8", "--schedule", "16x4"]
@@ -365,21 +367,6 @@ def test_a_folder_that_holds_a_run_is_neither_overwritten_nor_continued_otherwis
     assert other.status == 2
     assert "holds a run that differs in ['recipe']" in other.err
     assert (out / "weights.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize("text", ["", "48", "48x", "48x12,", "48x0", "0x3", "axb"])
-def test_a_schedule_of_another_form_is_told(text):
-    with pytest.raises(ValueError, match="schedule must read like"):
-        parse_schedule(text)
-
-
-def test_a_schedule_is_read():
-    assert parse_schedule("32x4,48x10,64x4") == ((32, 4), (48, 10), (64, 4))
-    recipe = Recipe(schedule=((32, 4), (48, 10), (64, 4)))
-    assert recipe.epochs == 18
-    assert [recipe.size(epoch) for epoch in (0, 3, 4, 13, 14, 17)] == [32, 32, 48, 48, 64, 64]
-    with pytest.raises(ValueError, match="epoch must be below 18, got 18"):
-        recipe.size(18)
 
 
 def test_the_published_class_list_names_thirty_classes():
