@@ -6,6 +6,7 @@ kernel that spills registers to memory, or takes more shared memory than a block
 """
 
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -64,26 +65,30 @@ def _empty(dtype: str, layout: str, rank: int, parts: int = 1) -> Tensor:
 def _weighted_calls() -> Iterator[tuple[str, Callable[[], None]]]:
     from poolcore.kernels import weighted
 
-    def call(window: tuple[int, int, int, int], dtype: str, layout: str, kind: str, backward: bool) -> None:
+    def call(window: tuple[int, int, int, int], dtype: str, layout: str, kind: str, direction: str) -> None:
         *arguments, rank = window
         checked = make_window(*arguments, rank=rank)
         x = _empty(dtype, layout, rank)
         logit = x if kind == "lip" else None
-        if not backward:
+        if direction == "forward":
             weighted.weighted_pool(x, logit, checked)
             return
         grad = x.new_empty((*x.shape[:2], *checked.output_size(x.shape[2:])))
         if layout == "nhwc":
             grad = grad.to(memory_format=CHANNELS_LAST[x.dim()])
-        weighted.weighted_pool_backward(grad, x, logit, checked)
+        with mock.patch.object(weighted, "MARCHED_FROM", 0 if direction == "marched" else math.inf):
+            weighted.weighted_pool_backward(grad, x, logit, checked)
 
     for dtype in DTYPES:
         for name, window in WINDOWS.items():
             for layout in ("nhwc", "nchw"):
                 for kind in ("soft", "lip"):
-                    for backward in (False,) if dtype == "fp64" else (False, True):
-                        full = f"{kind}-{name}-{dtype}-{layout}-{'backward' if backward else 'forward'}"
-                        yield full, lambda a=(window, dtype, layout, kind, backward): call(*a)  # type: ignore[misc]
+                    directions = ["forward"] if dtype == "fp64" else ["forward", "backward"]
+                    # A backward pass over many cells goes through rows of them where windows share rows.
+                    directions += ["marched"] if dtype != "fp64" and name == "2d-3/2/1" else []
+                    for direction in directions:
+                        full = f"{kind}-{name}-{dtype}-{layout}-{direction}"
+                        yield full, lambda a=(window, dtype, layout, kind, direction): call(*a)  # type: ignore[misc]
 
 
 def _filters(name: str) -> tuple[FilterParts, FilterParts]:
@@ -183,7 +188,8 @@ class Compiled(NamedTuple):
     def fault(self) -> str | None:
         """What is wrong with it, or None."""
         most = SHARED_KIB[self.capability] * 1024
-        if self.local:
+        # fp64 is there to hold other dtypes against, not for speed.
+        if self.local and "fp64" not in self.case:
             return f"it keeps {self.local} bytes a thread in local memory, must be 0"
         if self.shared > most:
             return f"it takes {self.shared} bytes of shared memory, must be at most {most}"

@@ -9,7 +9,6 @@ import importlib.util
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -31,7 +30,8 @@ class Backend(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
-_forced: ContextVar[Backend | None] = ContextVar("forced", default=None)
+# The blocks of `use_reference` that are open. They hold for all threads: backward passes run on one of autograd's own.
+_open_blocks: list[Backend] = []
 
 
 def backend() -> Backend:
@@ -43,17 +43,17 @@ def backend() -> Backend:
         >>> print(backend())  # doctest: +SKIP
         reference: PyTorch sees no CUDA device
     """
-    return _forced.get() or _found()
+    return _open_blocks[-1] if _open_blocks else _found()
 
 
 @contextmanager
 def use_reference() -> Iterator[None]:
-    """Let the reference serve everything within the ``with`` block, to hold the kernels against it."""
-    token = _forced.set(Backend("reference", "asked for by use_reference()"))
+    """Let the reference serve everything, in all threads, within the ``with`` block, to hold the kernels against it."""
+    _open_blocks.append(Backend("reference", "asked for by use_reference()"))
     try:
         yield
     finally:
-        _forced.reset(token)
+        _open_blocks.pop()
 
 
 @cache

@@ -36,7 +36,7 @@ class Block(NamedTuple):
     warps: int
 
 
-def choose_block(kernel: Literal["pair", "image", "backward"], x: Tensor, length: int) -> Block:
+def choose_block(kernel: Literal["pair", "image", "backward"], x: Tensor, length: int, taps: int) -> Block:
     """Return the tile of a kernel: two elements a lane, or one where windows fill the registers.
 
     With the channels densest in memory the lanes lie along them, in the largest of three sizes that leaves the fewest
@@ -44,7 +44,7 @@ def choose_block(kernel: Literal["pair", "image", "backward"], x: Tensor, length
     ends then counts little, and few kernels are compiled.
     """
     C = x.shape[1]
-    elements = 256 if kernel == "pair" and x.dtype != torch.float64 else 128
+    elements = 256 if kernel == "pair" and x.dtype != torch.float64 and taps < 7 else 128
     channels = 1
     if C > 1 and x.stride(1) < x.stride(-1):
         channels = min((64, 32, 16), key=lambda size: -(-C // size) * size) if C > 16 else triton.next_power_of_2(C)
@@ -88,9 +88,13 @@ class _Lifting(NamedTuple):
     dtype: torch.dtype
 
     @property
+    def taps(self) -> int:
+        return self.predict.weight.shape[-1]
+
+    @property
     def flags(self) -> dict[str, object]:
         return {
-            "K": self.predict.weight.shape[-1],
+            "K": self.taps,
             "LEARNED": self.predict.bias is not None,
             "REPLICATE": self.padding_mode == "replicate",
             "COMPUTE": _COMPUTE[self.dtype],
@@ -107,7 +111,7 @@ class _Lifting(NamedTuple):
         """Lift all lines along an axis of ``size`` pixels."""
         shape, length = sources.a[0].shape, (size + 1) // 2
         others = 1 if len(shape) == 3 else shape[-3 - axis]
-        block = choose_block("pair", sources.a[0], length)
+        block = choose_block("pair", sources.a[0], length, self.taps)
         lines = shape[0] * others * length
         with torch.cuda.device_of(sources.a[0]):  # type: ignore[no-untyped-call]  # torch leaves it untyped
             lift_kernel[(_programs(lines, shape[1], block),)](
@@ -138,7 +142,7 @@ class _Lifting(NamedTuple):
         """
         shape, length = sources.a[0].shape, (size + 1) // 2
         others = 1 if len(shape) == 3 else shape[-3 - axis]
-        block = choose_block("backward", sources.a[0], length)
+        block = choose_block("backward", sources.a[0], length, self.taps)
         lines, segments = shape[0] * others, -(-length // block.segment)
         numbers = 2 * sum(1 if part.dim() == 1 else part.shape[-1] for part in self.predict if part is not None)
         programs = _programs(lines, 1, block) * segments
@@ -209,7 +213,7 @@ def lift_down(
     if y.numel() and len(size) == 1:
         lifting.run(_pixels(x, -1), _bands(y[0], y[-1], -1), size[0], -1, False, _COMBINED[combine])
     elif y.numel():
-        block = choose_block("image", x, y.shape[-2])
+        block = choose_block("image", x, y.shape[-2], lifting.taps)
         lines = N * y.shape[-1]
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # torch leaves it untyped
             lift_image_kernel[(_programs(lines, C, block), -(-y.shape[-2] // block.segment))](

@@ -30,6 +30,10 @@ __all__ = ["Block", "weighted_pool", "weighted_pool_backward"]
 # and a window meet; the compiler then reads each pixel once. Beyond, loops keep programs and compile times small.
 MOST_UNROLLED = 36
 
+# Where windows share rows, a program of the backward pass goes through so many rows of cells, which spares it most of
+# the windows' sums; but only from so many cells on, for it leaves fewer programs to fill a GPU with.
+MARCH, MARCHED_FROM = 8, 2**21
+
 
 class _Geometry(NamedTuple):
     """A pooling brought to three dimensions."""
@@ -150,7 +154,10 @@ def weighted_pool_backward(
     if not is_unrolled:
         sums = tuple(new_empty(x, grad.shape, compute_dtype(x.dtype)) for _ in range(3))
         _forward(x, logit, sums, geometry)
-    places = (x.shape[1], *geometry.cells)
+    d, h, w = geometry.cells
+    shares_rows = is_unrolled and geometry.reach[1] > 1 and x.shape[0] * x.shape[1] * d * h * w >= MARCHED_FROM
+    steps = MARCH if shares_rows else 1
+    places = (x.shape[1], d, -(-h // steps), w)
     n_visits = math.prod(geometry.kernel) * math.prod(geometry.reach)
     tiling = _tiling(f"backward{n_visits}", x, places, _elements(n_visits if is_unrolled else 1))
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -169,6 +176,7 @@ def weighted_pool_backward(
             STRIDE=geometry.stride,
             PADDING=geometry.padding,
             REACH=geometry.reach,
+            STEPS=steps,
             HAS_LOGIT=logit is not None,
             NEEDS_X=needs_x,
             NEEDS_LOGIT=needs_logit,
@@ -180,4 +188,4 @@ def weighted_pool_backward(
 
 def _elements(visits: int) -> int:
     """Return how many places a program takes: fewer where each holds many pixels in registers."""
-    return 1024 if visits <= 4 else 512 if visits <= 9 else 256
+    return 1024 if visits <= 4 else 512 if visits <= 9 else 128

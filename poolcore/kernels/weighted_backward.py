@@ -8,12 +8,79 @@ from poolcore.kernels.weighted_window import find_tile, is_inside, load_pixel, o
 __all__ = ["weighted_backward_kernel"]
 
 
+@triton.jit
+def _open_row(
+    grad, x, logit, n, c, at, size, outputs, exists, BACK: tl.constexpr,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, REACH: tl.constexpr, HAS_LOGIT: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """Return of the windows BACK rows before ``at`` that may read its cells: is it one, top, grad / total, mean / 2."""
+    d, h, w = at
+    origin = d * STRIDE[0] - PADDING[0], h * STRIDE[1] - PADDING[1], w * STRIDE[2] - PADDING[2]
+    windows = ()
+    for j in tl.static_range(REACH[0] * REACH[2]):
+        back_d, back_w = j // REACH[2], j % REACH[2]
+        first = origin[0] - back_d * STRIDE[0], origin[1] - BACK * STRIDE[1], origin[2] - back_w * STRIDE[2]
+        top, total, weighted = sum_window(
+            x, logit, n, c, first, size, exists, KERNEL, True, HAS_LOGIT, True, COMPUTE
+        )  # fmt: skip
+        output = d - back_d, h - BACK, w - back_w
+        is_read = is_inside(output, outputs, exists)
+        g = tl.load(grad[0] + offset_of(n, c, output, grad[1]), is_read, 0.0).to(COMPUTE)
+        windows += ((is_read, top, g / total, weighted / total * 0.5),)
+    return windows
+
+
+@triton.jit
+def _send_row(
+    earlier, grad, x, logit, grad_x, grad_logit, n, c, at, size, outputs, exists,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, REACH: tl.constexpr, HAS_LOGIT: tl.constexpr,
+    NEEDS_X: tl.constexpr, NEEDS_LOGIT: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """Write the gradients of a row of cells; return its windows and ``earlier`` ones, as many as the next row needs."""
+    d, h, w = at
+    origin = d * STRIDE[0] - PADDING[0], h * STRIDE[1] - PADDING[1], w * STRIDE[2] - PADDING[2]
+    IN_ROW: tl.constexpr = REACH[0] * REACH[2]
+    PIXELS: tl.constexpr = STRIDE[0] * STRIDE[1] * STRIDE[2]
+    row = _open_row(
+        grad, x, logit, n, c, at, size, outputs, exists, 0, KERNEL, STRIDE, PADDING, REACH, HAS_LOGIT, COMPUTE
+    )  # fmt: skip
+    windows = row + earlier
+    gradients = ()
+    for r in tl.static_range(PIXELS):
+        step = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
+        place = origin[0] + step[0], origin[1] + step[1], origin[2] + step[2]
+        value, level = load_pixel(x, logit, n, c, place, size, exists, True, HAS_LOGIT, COMPUTE)
+        sent = tl.zeros(exists.shape, COMPUTE)
+        sent_apart = tl.zeros(exists.shape, COMPUTE)
+        for j in tl.static_range(IN_ROW * REACH[1]):
+            cell_d = step[0] + j // REACH[2] % REACH[0] * STRIDE[0]
+            cell_h = step[1] + j // IN_ROW * STRIDE[1]
+            cell_w = step[2] + j % REACH[2] * STRIDE[2]
+            if cell_d < KERNEL[0] and cell_h < KERNEL[1] and cell_w < KERNEL[2]:
+                is_read, top, scale, half_mean = windows[j]
+                flow = tl.where(is_read, scale * weigh(level, top, KERNEL), 0.0)
+                sent += flow
+                # Half the difference cannot overflow.
+                sent_apart += flow * (value * 0.5 - half_mean)
+        gradients += ((sent, sent_apart * 2.0),)
+    for r in tl.static_range(PIXELS):
+        step = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
+        place = origin[0] + step[0], origin[1] + step[1], origin[2] + step[2]
+        sent, sent_apart = gradients[r]
+        _store(grad_x, grad_logit, n, c, place, size, exists, sent, sent_apart, HAS_LOGIT, NEEDS_X, NEEDS_LOGIT)
+    kept = ()
+    for j in tl.static_range(IN_ROW * (REACH[1] - 1)):
+        kept += (windows[j],)
+    return kept
+
+
 @triton.jit(do_not_specialize=["rows"])
 def weighted_backward_kernel(
     grad, x, logit, grad_x, grad_logit, sums, rows, places, size, outputs,
-    KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, REACH: tl.constexpr, HAS_LOGIT: tl.constexpr,
-    NEEDS_X: tl.constexpr, NEEDS_LOGIT: tl.constexpr, UNROLLED: tl.constexpr, CHANNELS_INNER: tl.constexpr,
-    COMPUTE: tl.constexpr, BLOCK_OUTER: tl.constexpr, BLOCK_INNER: tl.constexpr,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, REACH: tl.constexpr, STEPS: tl.constexpr,
+    HAS_LOGIT: tl.constexpr, NEEDS_X: tl.constexpr, NEEDS_LOGIT: tl.constexpr, UNROLLED: tl.constexpr,
+    CHANNELS_INNER: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_OUTER: tl.constexpr, BLOCK_INNER: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a tile of cells; a cell is the pixels from where a window begins to where the next does.
 
@@ -21,51 +88,37 @@ def weighted_backward_kernel(
     of mean y that got the gradient g, the pixel's gradient is the sum of g w, the logit's of g w (x - y).
 
     Per pixel it reads the pixel (its logit) and the gradient of stride^-rank outputs, and writes one gradient (two).
-    With UNROLLED the windows' sums are computed here, else they are read from ``sums``.
+    With UNROLLED the windows' sums are computed here, for STEPS rows of cells one after the other, so that a row of
+    windows is summed once and not by each row that it reads; else they are read from ``sums``.
 
-    Tensors come as (pointer, strides), ``sums`` as (pointers, strides); ``places`` is (C, D, H, W) of the cells.
+    Tensors come as (pointer, strides), ``sums`` as (pointers, strides); ``places`` is (C, D, H, W) of the cells, H
+    divided by STEPS.
     """
     n, c, at, exists = find_tile(rows, places, CHANNELS_INNER, BLOCK_OUTER, BLOCK_INNER)
     d, h, w = at
-    origin = d * STRIDE[0] - PADDING[0], h * STRIDE[1] - PADDING[1], w * STRIDE[2] - PADDING[2]
-    WINDOWS: tl.constexpr = REACH[0] * REACH[1] * REACH[2]
-    PIXELS: tl.constexpr = STRIDE[0] * STRIDE[1] * STRIDE[2]
     if UNROLLED:
-        windows = ()
-        for j in tl.static_range(WINDOWS):
-            back = j // (REACH[1] * REACH[2]), j // REACH[2] % REACH[1], j % REACH[2]
-            first = origin[0] - back[0] * STRIDE[0], origin[1] - back[1] * STRIDE[1], origin[2] - back[2] * STRIDE[2]
-            top, total, weighted = sum_window(
-                x, logit, n, c, first, size, exists, KERNEL, True, HAS_LOGIT, True, COMPUTE
+        ROWS: tl.constexpr = REACH[1]
+        earlier = ()
+        for back in tl.static_range(1, ROWS):
+            earlier += _open_row(
+                grad, x, logit, n, c, (d, h * STEPS, w), size, outputs, exists, back,
+                KERNEL, STRIDE, PADDING, REACH, HAS_LOGIT, COMPUTE,
             )  # fmt: skip
-            output = d - back[0], h - back[1], w - back[2]
-            is_read = is_inside(output, outputs, exists)
-            g = tl.load(grad[0] + offset_of(n, c, output, grad[1]), is_read, 0.0).to(COMPUTE)
-            windows += ((is_read, top, g / total, weighted / total * 0.5),)
-        gradients = ()
-        for r in tl.static_range(PIXELS):
-            step = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
-            at = origin[0] + step[0], origin[1] + step[1], origin[2] + step[2]
-            value, level = load_pixel(x, logit, n, c, at, size, exists, True, HAS_LOGIT, COMPUTE)
-            sent = tl.zeros(exists.shape, COMPUTE)
-            sent_apart = tl.zeros(exists.shape, COMPUTE)
-            for j in tl.static_range(WINDOWS):
-                cell_d = step[0] + j // (REACH[1] * REACH[2]) * STRIDE[0]
-                cell_h = step[1] + j // REACH[2] % REACH[1] * STRIDE[1]
-                cell_w = step[2] + j % REACH[2] * STRIDE[2]
-                if cell_d < KERNEL[0] and cell_h < KERNEL[1] and cell_w < KERNEL[2]:
-                    is_read, top, scale, half_mean = windows[j]
-                    flow = tl.where(is_read, scale * weigh(level, top, KERNEL), 0.0)
-                    sent += flow
-                    # Half the difference cannot overflow.
-                    sent_apart += flow * (value * 0.5 - half_mean)
-            gradients += ((sent, sent_apart * 2.0),)
-        for r in tl.static_range(PIXELS):
-            step = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
-            at = origin[0] + step[0], origin[1] + step[1], origin[2] + step[2]
-            sent, sent_apart = gradients[r]
-            _store(grad_x, grad_logit, n, c, at, size, exists, sent, sent_apart, HAS_LOGIT, NEEDS_X, NEEDS_LOGIT)
+        if STEPS == 1:
+            _send_row(
+                earlier, grad, x, logit, grad_x, grad_logit, n, c, at, size, outputs, exists,
+                KERNEL, STRIDE, PADDING, REACH, HAS_LOGIT, NEEDS_X, NEEDS_LOGIT, COMPUTE,
+            )  # fmt: skip
+        else:
+            for step in range(STEPS):
+                earlier = _send_row(
+                    earlier, grad, x, logit, grad_x, grad_logit, n, c, (d, h * STEPS + step, w), size, outputs, exists,
+                    KERNEL, STRIDE, PADDING, REACH, HAS_LOGIT, NEEDS_X, NEEDS_LOGIT, COMPUTE,
+                )  # fmt: skip
     else:
+        origin = d * STRIDE[0] - PADDING[0], h * STRIDE[1] - PADDING[1], w * STRIDE[2] - PADDING[2]
+        WINDOWS: tl.constexpr = REACH[0] * REACH[1] * REACH[2]
+        PIXELS: tl.constexpr = STRIDE[0] * STRIDE[1] * STRIDE[2]
         for r in range(PIXELS):
             step_d, step_h, step_w = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
             at = origin[0] + step_d, origin[1] + step_h, origin[2] + step_w

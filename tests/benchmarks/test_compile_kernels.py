@@ -25,9 +25,18 @@ def compiled(tmp_path: Path, *options: str) -> list[dict]:
 
 
 def test_a_handful_compiles_without_spills_and_with_wide_loads(tmp_path):
-    kernels = compiled(tmp_path, "--only", "soft 2d 2/2/0 bf16", "--only", "soft 2d 3/2/1 bf16", "--capability", "90")
+    chosen = ("soft 2d 2/2/0 bf16", "soft 2d 3/2/1 bf16 nhwc", "lift 2d k5 mean bf16 nhwc")
+    only = [option for choice in chosen for option in ("--only", choice)]
+    kernels = compiled(tmp_path, *only, "--capability", "90")
     cases = {kernel["case"] for kernel in kernels}
-    assert len(kernels) == len(cases) == 8
+    assert len(cases) == 4 + 3 + 2
+    assert {kernel["kernel"] for kernel in kernels} == {
+        "weighted_forward_kernel",
+        "weighted_backward_kernel",
+        "lift_kernel",
+        "lift_image_kernel",
+        "lift_backward_kernel",
+    }
     assert all(kernel["local"] == 0 and 0 < kernel["registers"] <= 255 for kernel in kernels)
     by_case = {kernel["case"]: kernel["load_bits"] for kernel in kernels}
     # Eight neighbouring channels in one load.

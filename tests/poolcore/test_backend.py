@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,9 @@ def test_use_reference_holds_within_its_block_alone(gpu: pytest.MonkeyPatch) -> 
     probe(gpu, None)
     with use_reference():
         assert backend().name == "reference"
+        # A backward pass asks on a thread of autograd's own.
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(backend).result().name == "reference"
     assert backend().name == "triton"
 
 
