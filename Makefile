@@ -5,7 +5,7 @@ PYTHON ?= python3.11 python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench kernels bench-gpu tune
+.PHONY: help run test test-long lint mutations bench kernels bench-gpu tune
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ test-long: .venv/test.stamp  ## Run the tests that take minutes
 lint: .venv/test.stamp  ## Check style with ruff and types with mypy
 	$(VENV) -m ruff check .
 	$(VENV) -m mypy
+
+mutations: .venv/test.stamp  ## Break each kernel on purpose and expect its tests to go red; takes a quarter of an hour
+	$(VENV) -m scripts.mutations $(ARGS)
 
 bench: .venv/test.stamp  ## Measure the page; results go to benchmarks/results/
 	@chromium="$$($(VENV) scripts/chromium.py)" && CHROMIUM="$$chromium" $(VENV) -m benchmarks.page $(ARGS)

@@ -76,6 +76,18 @@ MUTATIONS = (
         "flow = tl.where(is_read, scale * weigh(level, top, KERNEL), 0.0)",
         "flow = scale * weigh(level, top, KERNEL)",
     ),
+    _weighted(
+        "windows of the row before are not handed on",
+        "weighted_backward",
+        "kept += (windows[j],)",
+        "kept += (earlier[j],)",
+    ),
+    _weighted(
+        "a program begins with the row before",
+        "weighted_backward",
+        "(d, h * STEPS, w), size",
+        "(d, h * STEPS - 1, w), size",
+    ),
     _weighted("one window too few is asked", "weighted", "tuple(-(-k // s) for", "tuple(k // s for"),
     _weighted("the last pixels get no gradient", "weighted", "(n - 1 + p) // s + 1", "(n - 1 + p) // s"),
     _weighted(

@@ -175,6 +175,19 @@ def kernels() -> str:
     return f"{_rows(header, rows, 'rlrrrrr')}\n\nTriton {seen['triton']}, torch {seen['torch']}."
 
 
+def dispatch() -> str:
+    """Return the table of what a call costs by the way an operator is registered."""
+    seen = _results("dispatch")
+    if seen is None:
+        return "Not measured yet: `python -m benchmarks.dispatch` does."
+    modes = list(next(iter(seen["microseconds"].values())))
+    rows = [[name, *(f"{row[mode]['median']:.1f}" for mode in modes)] for name, row in seen["microseconds"].items()]
+    machine = seen["machine"]
+    table = _rows(["operator", *modes], rows, "l" + "r" * len(modes))
+    where = f"{seen['rounds']} rounds on {machine['processor']}, torch {machine['torch']}"
+    return f"{table}\n\nMedians in microseconds a call, {where}."
+
+
 def _ms(time_ms: float | None) -> str:
     return "" if time_ms is None else f"{time_ms:.3g}"
 
@@ -185,7 +198,13 @@ def _device(seen: Mapping[str, Any]) -> str:
 
 Tables = Mapping[str, Callable[[], str]]
 README: Tables = {"accuracy": accuracy, "page": page}
-BENCHMARKS: Tables = {"roofline": roofline, "gpu_ops": gpu_ops, "gpu_networks": gpu_networks, "kernels": kernels}
+BENCHMARKS: Tables = {
+    "roofline": roofline,
+    "gpu_ops": gpu_ops,
+    "gpu_networks": gpu_networks,
+    "dispatch": dispatch,
+    "kernels": kernels,
+}
 FILES: Mapping[str, Tables] = {"README.md": README, "benchmarks/README.md": BENCHMARKS}
 
 
