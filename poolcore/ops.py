@@ -4,9 +4,6 @@ Each has a schema, a rule for shapes (for meta tensors, `torch.compile` and `tor
 needs nothing but the forward's inputs, and a rule for `torch.func.vmap`. Tensors on an NVIDIA GPU go to the Triton
 kernels, on a processor to `poolcore.processor`, all others to the reference; `poolcore.backend` tells. Second
 derivatives go through the reference, whatever serves the first. Autocast changes nothing: dtypes are kept.
-
-Registered by ``define`` and ``impl``: a call costs a third of what it costs through ``triton_op``, whose gain, that the
-compiler sees into the operator, is none here, for there is nothing left to fuse (benchmarks/README.md has the figures).
 """
 
 from collections.abc import Callable
@@ -18,24 +15,14 @@ from torch import Tensor
 from poolcore import processor
 from poolcore.backend import backend
 from poolcore.layout import new_empty
+from poolcore.library import LIBRARY, differentiate, folded, register, unfolded
 from poolcore.precision import autocast_off, compute_dtype
 from poolcore.weighted import weighted_pool_reference, weighted_pool_reference_backward
 from poolcore.window import Window
 
 __all__ = ["lip", "soft_pool"]
 
-# torch leaves these calls untyped.
-_LIBRARY = torch.library.Library("poolcore", "DEF")  # type: ignore[no-untyped-call]
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, bool ceil_mode"
-_SCHEMAS = (
-    f"soft_pool(Tensor x, {_WINDOW}) -> Tensor",
-    f"soft_pool_backward(Tensor grad, Tensor x, {_WINDOW}) -> Tensor",
-    f"lip(Tensor x, Tensor logit, {_WINDOW}) -> Tensor",
-    f"lip_backward(Tensor grad, Tensor x, Tensor logit, {_WINDOW}, bool[2] needed) -> (Tensor, Tensor)",
-)
-for _schema in _SCHEMAS:
-    _LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-
 _WindowArgs = tuple[list[int], list[int], list[int], bool]
 
 
@@ -135,18 +122,11 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
     ctx.save_for_backward(*tensors)
 
 
-def _differentiate(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients of a function of plain operations, themselves differentiable."""
-    wanted = [value for value in inputs if value.requires_grad]
-    found = iter(torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True))
-    return tuple(next(found) if value.requires_grad else None for value in inputs)  # type: ignore[misc]
-
-
 def _soft_pool_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x,) = ctx.saved_tensors
     if torch.is_grad_enabled() and (x.requires_grad or grad.requires_grad):
         window = _window(ctx.window)
-        return *_differentiate(lambda x: _plain_pool(x, None, window), (x,), grad), None, None, None, None
+        return *differentiate(lambda x: _plain_pool(x, None, window), (x,), grad), None, None, None, None
     return torch.ops.poolcore.soft_pool_backward.default(grad, x, *ctx.window), None, None, None, None
 
 
@@ -154,7 +134,7 @@ def _lip_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, logit = ctx.saved_tensors
     if torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad or grad.requires_grad):
         window = _window(ctx.window)
-        grads = _differentiate(lambda x, logit: _plain_pool(x, logit, window), (x, logit), grad)
+        grads = differentiate(lambda x, logit: _plain_pool(x, logit, window), (x, logit), grad)
         return *grads, None, None, None, None
     needed = list(ctx.needs_input_grad[:2])
     grads = torch.ops.poolcore.lip_backward.default(grad, x, logit, *ctx.window, needed)
@@ -164,40 +144,39 @@ def _lip_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 # A batch of batches is one larger batch: each image is pooled by itself.
 
 
-def _folded(value: Tensor, axis: int | None, size: int) -> Tensor:
-    value = value.unsqueeze(0).expand(size, *value.shape) if axis is None else value.movedim(axis, 0)
-    return value.flatten(0, 1)
-
-
-def _unfolded(value: Tensor, size: int) -> Tensor:
-    return value.reshape(size, value.shape[0] // size, *value.shape[1:])
-
-
 def _batched(operator: Any, n_tensors: int) -> Callable[..., Any]:
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
-        folded = [_folded(arg, axis, size) for arg, axis in zip(args[:n_tensors], in_dims, strict=False)]
-        out = operator(*folded, *args[n_tensors:])
+        batches = [folded(arg, axis, size) for arg, axis in zip(args[:n_tensors], in_dims, strict=False)]
+        out = operator(*batches, *args[n_tensors:])
         if isinstance(out, Tensor):
-            return _unfolded(out, size), 0
+            return unfolded(out, size), 0
         # What is of one axis was not asked for.
-        return tuple(_unfolded(o, size) if o.dim() > 1 else o.expand(size, 0) for o in out), (0,) * len(out)
+        return tuple(unfolded(o, size) if o.dim() > 1 else o.expand(size, 0) for o in out), (0,) * len(out)
 
     return rule
 
 
-for _name, _implementation, _fake, _n_tensors in (
-    ("soft_pool", _soft_pool, lambda x, *window: _fake_pool(x, window), 1),
-    ("soft_pool_backward", _soft_pool_backward, lambda grad, x, *window: new_empty(x, x.shape), 2),
-    ("lip", _lip, lambda x, logit, *window: _fake_pool(x, window), 2),
-    ("lip_backward", _lip_backward, _fake_lip_backward, 3),
+for _schema, _implementation, _fake, _n_tensors in (
+    (f"soft_pool(Tensor x, {_WINDOW}) -> Tensor", _soft_pool, lambda x, *window: _fake_pool(x, window), 1),
+    (
+        f"soft_pool_backward(Tensor grad, Tensor x, {_WINDOW}) -> Tensor",
+        _soft_pool_backward,
+        lambda grad, x, *window: new_empty(x, x.shape),
+        2,
+    ),
+    (f"lip(Tensor x, Tensor logit, {_WINDOW}) -> Tensor", _lip, lambda x, logit, *window: _fake_pool(x, window), 2),
+    (
+        f"lip_backward(Tensor grad, Tensor x, Tensor logit, {_WINDOW}, bool[2] needed) -> (Tensor, Tensor)",
+        _lip_backward,
+        _fake_lip_backward,
+        3,
+    ),
 ):
-    _LIBRARY.impl(_name, _implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"poolcore::{_name}", _fake, lib=_LIBRARY)
-    _operator = getattr(torch.ops.poolcore, _name).default
-    torch.library.register_vmap(_operator, _batched(_operator, _n_tensors), lib=_LIBRARY)
+    _operator = register(_schema, _implementation, _fake)
+    torch.library.register_vmap(_operator, _batched(_operator, _n_tensors), lib=LIBRARY)
 for _name, _gradient in (("soft_pool", _soft_pool_gradient), ("lip", _lip_gradient)):
-    torch.library.register_autograd(f"poolcore::{_name}", _gradient, setup_context=_keep_for_backward, lib=_LIBRARY)
+    torch.library.register_autograd(f"poolcore::{_name}", _gradient, setup_context=_keep_for_backward, lib=LIBRARY)
 
 
 def soft_pool(x: Tensor, window: Window) -> Tensor:
