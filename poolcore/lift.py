@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from poolcore.lift_filters import WAVELETS, Filter, FilterParts, FixedFilter, LiftFilter, PaddingMode
-from poolcore.lifting import Combine, analyse, extended, halves, lift_down, lift_up, merge, split
+from poolcore.lift_ops import lift_down, lift_up
+from poolcore.lifting import Combine, analyse, extended, halves, merge, split
 from poolcore.window import check_input
 
 __all__ = [
@@ -80,14 +81,16 @@ def _filters(filters: Filters, device: torch.device) -> tuple[Filter, Filter]:
 
 
 def _built_in(predict: Filter, update: Filter, channels: int) -> tuple[FilterParts, FilterParts, PaddingMode] | None:
-    """Return the numbers of the two filters, or None where one of them is the caller's own."""
+    """Return the numbers of the two filters, or None where one is the caller's own or they are not of one kind."""
     ours = (LiftFilter, FixedFilter)
     if not isinstance(predict, ours) or not isinstance(update, ours):
         return None
     for part in (predict, update):
         if isinstance(part, LiftFilter) and len(part.weight) != channels:
             raise ValueError(f"x must have {len(part.weight)} channels, as many as LiftPool's filters, got {channels}")
-    if type(predict) is not type(update) or predict.padding_mode != update.padding_mode:
+    # Not by type(): torch.export puts a class of its own over each module.
+    kinds = [(isinstance(part, LiftFilter), part.weight.shape[1], part.padding_mode) for part in (predict, update)]
+    if kinds[0] != kinds[1]:
         return None
     return predict.parts, update.parts, predict.padding_mode
 

@@ -8,7 +8,9 @@ which is exact for any P and U. An image is split along its width first, then al
 axis is extended by its last pixel and cropped again by the inverse.
 
 `split` and `merge` take any two filters. `lift_down` and `lift_up` take a filter's numbers instead, for the filters of
-`poolcore.lift_filters`: tensors and plain values alone, so that another implementation may stand in their place.
+`poolcore.lift_filters`: tensors and plain values alone, so that another implementation may stand in their place
+(`poolcore.lift_ops`). All four are plain operations, which autograd differentiates as often as one likes;
+`poolcore.lifting_gradients` has the first derivatives of the latter two written out.
 """
 
 import functools
@@ -19,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolcore.blocks import by_blocks
 from poolcore.lift_filters import Filter, FilterParts, PaddingMode, apply_filter
 from poolcore.precision import compute_dtype
 
@@ -96,17 +97,8 @@ def _as_filter(parts: FilterParts, padding_mode: PaddingMode) -> Filter:
 def lift_down(
     x: Tensor, predict: FilterParts, update: FilterParts, padding_mode: PaddingMode, combine: Combine | None
 ) -> tuple[Tensor, ...]:
-    """Do as `split` does with built-in filters; what is combined is computed by blocks of the batch on a CPU."""
-    parameters = [part for part in (*predict, *update) if part is not None]
-    count = len(parameters) // 2  # both are learned, or both linear
-
-    def down(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        predict, update = FilterParts(*parameters[:count]), FilterParts(*parameters[count:])
-        return split(x, _as_filter(predict, padding_mode), _as_filter(update, padding_mode), combine)
-
-    if combine is None or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return down(x, *parameters)
-    return (by_blocks(lambda *tensors: down(*tensors)[0], (x,), parameters),)
+    """Do as `split` does with built-in filters."""
+    return split(x, _as_filter(predict, padding_mode), _as_filter(update, padding_mode), combine)
 
 
 def lift_up(

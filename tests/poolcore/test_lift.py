@@ -416,7 +416,10 @@ def test_every_built_in_filter_goes_through_one_function_and_a_callers_own_does_
     random_layer(2, combine="sum")(x)
     assert taken == ["lift_down", "lift_up"] * 4 + ["lift_down"]
     own = (lambda x, axis: x, random_layer(2).update)
-    near(lift_up_pool2d(lift_down_pool2d(x, own), own), x.flatten().tolist(), 1e-13)
+    # An operator takes one number of taps and one padding for P and U.
+    shorter, padded = random_layer(2, 3), random_layer(2, padding_mode="zeros")
+    for mixed in (own, (shorter.predict, random_layer(2).update), (padded.predict, random_layer(2).update)):
+        near(lift_up_pool2d(lift_down_pool2d(x, mixed), mixed), x.flatten().tolist(), 1e-13)
     assert len(taken) == 9
 
 
