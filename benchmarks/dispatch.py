@@ -45,8 +45,8 @@ def ways() -> dict[str, Callable[..., Tensor]]:
     torch.library.register_autograd("poolcore_dispatch::by_impl", _no_gradient, setup_context=_keep, lib=library)
     custom = torch.library.custom_op("poolcore_dispatch::by_custom_op", _allocate, mutates_args=())
     triton = torch.library.triton_op("poolcore_dispatch::by_triton_op", _allocate, mutates_args=())
-    for operator in (custom, triton):
-        operator.register_autograd(_no_gradient, setup_context=_keep)
+    for name in ("by_custom_op", "by_triton_op"):
+        torch.library.register_autograd(f"poolcore_dispatch::{name}", _no_gradient, setup_context=_keep)
     by_impl = torch.ops.poolcore_dispatch.by_impl.default
     ways.library = library  # type: ignore[attr-defined]  # a library that is let go takes its operators along
     return {

@@ -122,7 +122,7 @@ def test_make_lists_its_commands() -> None:
     listed = run("make", cwd=ROOT)
     assert listed.returncode == 0, listed.stderr
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [
-        "help", "run", "test", "test-long", "lint", "bench",
+        "help", "run", "test", "test-long", "lint", "mutations", "bench", "kernels", "bench-gpu", "tune",
     ]
 
 

@@ -13,12 +13,23 @@ def test_the_tables_are_those_of_the_cards_and_the_measurements():
     assert filled(README) == README
 
 
+def code_with(word: str) -> str:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in block]
+    return code
+
+
 def test_the_lines_of_poolcore_run():
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "poolcore" in block]
     names: dict[str, object] = {}
-    exec(code, names)
+    exec(code_with("LIP2d"), names)
     assert names["y"].shape == names["z"].shape == (1, 64, 28, 28)
     assert names["kept"].shape == (1, 64, 56, 56)
+
+
+def test_replacing_prints_the_table_that_is_shown(capsys):
+    code = code_with("replace_pooling")
+    exec(code, {})
+    shown = README.partition(code)[2].split("```\n")[2]
+    assert capsys.readouterr().out == shown
 
 
 def test_every_local_link_leads_to_a_file():

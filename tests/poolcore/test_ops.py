@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import Tensor, nn
 
 from poolcore import LIP2d, SoftPool2d, lip1d, lip2d, lip3d, soft_pool1d, soft_pool2d, soft_pool3d
