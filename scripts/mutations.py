@@ -73,8 +73,8 @@ MUTATIONS = (
     _weighted(
         "a window beyond the last sends gradients",
         "weighted_backward",
-        "flow = tl.where(is_read, scale * weigh(level, top, KERNEL), 0.0)",
-        "flow = scale * weigh(level, top, KERNEL)",
+        "sent += tl.where(is_read, flow, 0.0)\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - half",
+        "sent += flow\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - half",
     ),
     _weighted(
         "windows of the row before are not handed on",

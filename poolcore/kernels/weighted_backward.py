@@ -59,10 +59,10 @@ def _send_row(
             cell_w = step[2] + j % REACH[2] * STRIDE[2]
             if cell_d < KERNEL[0] and cell_h < KERNEL[1] and cell_w < KERNEL[2]:
                 is_read, top, scale, half_mean = windows[j]
-                flow = tl.where(is_read, scale * weigh(level, top, KERNEL), 0.0)
-                sent += flow
-                # Half the difference cannot overflow.
-                sent_apart += flow * (value * 0.5 - half_mean)
+                # No product with a NaN that the window does not read; half the difference cannot overflow.
+                flow = scale * weigh(level, top, KERNEL)
+                sent += tl.where(is_read, flow, 0.0)
+                sent_apart += tl.where(is_read, flow * (value * 0.5 - half_mean), 0.0)
         gradients += ((sent, sent_apart * 2.0),)
     for r in tl.static_range(PIXELS):
         step = r // (STRIDE[1] * STRIDE[2]), r // STRIDE[2] % STRIDE[1], r % STRIDE[2]
@@ -137,9 +137,9 @@ def weighted_backward_kernel(
                 top = tl.load(sums[0][0] + summed, is_read, 0.0)
                 total = tl.load(sums[0][1] + summed, is_read, 1.0)
                 mean = tl.load(sums[0][2] + summed, is_read, 0.0)
-                flow = tl.where(is_read, g / total * weigh(level, top, KERNEL), 0.0)
-                sent += flow
-                sent_apart += flow * (value * 0.5 - mean * 0.5)
+                flow = g / total * weigh(level, top, KERNEL)
+                sent += tl.where(is_read, flow, 0.0)
+                sent_apart += tl.where(is_read, flow * (value * 0.5 - mean * 0.5), 0.0)
             _store(grad_x, grad_logit, n, c, at, size, exists, sent, sent_apart * 2.0, HAS_LOGIT, NEEDS_X, NEEDS_LOGIT)
 
 

@@ -396,3 +396,21 @@ def test_more_than_two_to_the_31_elements() -> None:
     grad_x, _ = kernels.weighted_pool_backward(y, x, None, window)
     assert grad_x is not None
     assert same_bits(grad_x[-1:], kernels.weighted_pool_backward(y[-1:], x[-1:].clone(), None, window)[0])
+
+
+@pytest.mark.parametrize("limit", ["unrolled", "marched", "looped"])
+def test_a_pixel_that_no_window_reads_spoils_no_gradient(
+    limit: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window that would come next, were there room, reads it together with pixels of the last one."""
+    monkeypatch.setattr(kernels, "MARCHED_FROM", 0 if limit == "marched" else math.inf)
+    monkeypatch.setattr(kernels, "MOST_UNROLLED", 0 if limit == "looped" else 36)
+    x = random_map(1, 1, 1, 6, 6, dtype=torch.float32).to(device)
+    x[0, 0, 5, 5] = math.nan
+    window = make_window(3, 2)
+    grad_x, _ = kernels.weighted_pool_backward(torch.ones(1, 1, 2, 2, device=device), x, None, window)
+    assert grad_x is not None
+    assert grad_x.isfinite().all()
+    assert not grad_x[0, 0, 5].any()
+    assert not grad_x[0, 0, :, 5].any()
+    assert grad_x[0, 0, 4, 4] != 0
