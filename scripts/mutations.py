@@ -73,8 +73,8 @@ MUTATIONS = (
     _weighted(
         "a window beyond the last sends gradients",
         "weighted_backward",
-        "sent += tl.where(is_read, flow, 0.0)\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - half",
-        "sent += flow\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - half",
+        "sent += tl.where(is_read, flow, 0.0)\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - h",
+        "sent += flow\n                sent_apart += tl.where(is_read, flow * (value * 0.5 - h",
     ),
     _weighted(
         "windows of the row before are not handed on",
