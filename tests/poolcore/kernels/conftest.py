@@ -1,18 +1,12 @@
-"""Kernels run natively where a GPU is, else under Triton's interpreter on the processor.
-
-Which of the two is decided when Triton is imported, so it is decided here, before any kernel is.
-"""
+"""Kernels run natively where a GPU is, else under Triton's interpreter on the processor (see tests/conftest.py)."""
 
 import importlib
-import os
 
 import numpy as np
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
-    pytest.importorskip("triton")
+pytest.importorskip("triton")
 
 
 @pytest.fixture
