@@ -50,6 +50,7 @@ def test_operations_are_timed_in_rows(tmp_path):
     assert any("host_us" in row for row in report["rows"])
 
 
+@pytest.mark.long
 def test_networks_are_timed_in_rows(tmp_path):
     file = tmp_path / "networks.json"
     options = ("--device", "cpu", "--toy", "--output", str(file))
@@ -70,6 +71,7 @@ def test_networks_are_timed_in_rows(tmp_path):
     assert json.loads(file.read_text())["rows"] == report["rows"]
 
 
+@pytest.mark.long
 def test_tuning_runs_through_and_writes_a_row_for_each_kernel(tmp_path):
     file = tmp_path / "blocks.json"
     ended = run("benchmarks.tune", "--toy", "--rounds", "1", "--output", str(file))

@@ -316,6 +316,7 @@ def test_compiles_whole_and_once_for_all_batch_sizes() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.long
 @needs_compiler
 def test_compiled_code_gives_the_same() -> None:
     torch._dynamo.reset()
