@@ -23,7 +23,7 @@ lint: .venv/test.stamp  ## Check style with ruff and types with mypy
 	$(VENV) -m ruff check .
 	$(VENV) -m mypy
 
-mutations: .venv/test.stamp  ## Break each kernel on purpose and expect its tests to go red; takes a quarter of an hour
+mutations: .venv/test.stamp  ## Break each kernel on purpose and expect its tests to go red
 	$(VENV) -m scripts.mutations $(ARGS)
 
 bench: .venv/test.stamp  ## Measure the page; results go to benchmarks/results/

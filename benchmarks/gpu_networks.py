@@ -200,11 +200,11 @@ def main(
             raise typer.BadParameter(f"resume must find rows of this device and commit in {output}, found others")
         report["rows"] = before["rows"]
     done = {tuple(row[key] for key in Group._fields) for row in report["rows"]}
-    todo = [group for group in groups(toy) if tuple(group) not in done]
-    for index, group in enumerate(todo):
+    pending = [group for group in groups(toy) if tuple(group) not in done]
+    for index, group in enumerate(pending):
         left_s = deadline - time.perf_counter()
-        report["left_out"] = [str(left) for left in todo[index:]]
-        found = rows(group, where, toy, left_s / (len(todo) - index), deadline) if left_s > 0 else None
+        report["left_out"] = [str(left) for left in pending[index:]]
+        found = rows(group, where, toy, left_s / (len(pending) - index), deadline) if left_s > 0 else None
         if found is None:
             break
         for row in found:

@@ -297,12 +297,12 @@ def main(
         "rows": [],
         "left_out": [],
     }
-    todo = settings(toy)
-    for index, setting in enumerate(todo):
+    pending = settings(toy)
+    for index, setting in enumerate(pending):
         if bench.left_s < 0:
-            report["left_out"] = [f"{s.operation} {s.dtype} {s.shape}" for s in todo[index:]]
+            report["left_out"] = [f"{s.operation} {s.dtype} {s.shape}" for s in pending[index:]]
             break
-        for row in bench.rows(setting, 2 * (len(todo) - index)):
+        for row in bench.rows(setting, 2 * (len(pending) - index)):
             report["rows"].append(row)
             print(json.dumps(row))
             write(report, output)

@@ -9,7 +9,6 @@ import json
 import platform
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from base64 import b64decode
@@ -26,6 +25,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from playwright.sync_api import Page
 from tqdm import tqdm
 
+from benchmarks.machine import commit
 from models import zoo
 from models.answer import answer
 from tests.ui.dom import upload
@@ -198,13 +198,6 @@ def measure_clicks(page: Page, photos: Photos, rounds: int) -> list[float]:
     return click_ms
 
 
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
-
-
 def main(
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each measurement; 30 or more count.")] = 30,
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS,
@@ -234,7 +227,7 @@ def main(
         "peak_memory_mib": round(peak_mib),
         "machine": machine
         | {"gradio": version("gradio"), "python": platform.python_version(), "chromium": chromium_version},
-        "commit": _commit(),
+        "commit": commit(),
         "date": date.today().isoformat(),
     }
     output.parent.mkdir(parents=True, exist_ok=True)

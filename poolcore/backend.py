@@ -13,8 +13,9 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
-__all__ = ["Backend", "backend", "use_reference"]
+__all__ = ["Backend", "backend", "kernels_serve", "use_reference"]
 
 # The oldest GPU that the kernels are compiled for and checked: Turing.
 _LEAST_CAPABILITY = (7, 5)
@@ -44,6 +45,11 @@ def backend() -> Backend:
         reference: PyTorch sees no CUDA device
     """
     return _open_blocks[-1] if _open_blocks else _found()
+
+
+def kernels_serve(x: Tensor) -> bool:
+    """Return whether the kernels compute what is asked for this tensor."""
+    return x.is_cuda and backend().name == "triton"
 
 
 @contextmanager

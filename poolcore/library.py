@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LIBRARY", "differentiate", "folded", "register", "unfolded"]
+__all__ = ["LIBRARY", "differentiate", "folded", "is_second", "register", "unfolded"]
 
 # torch leaves these calls untyped.
 LIBRARY = torch.library.Library("poolcore", "DEF")  # type: ignore[no-untyped-call]
@@ -31,6 +31,11 @@ def differentiate(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], g
     wanted = [value for value in inputs if value.requires_grad]
     found = iter(torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True))
     return tuple(next(found) if value.requires_grad else None for value in inputs)  # type: ignore[misc]
+
+
+def is_second(*tensors: Tensor) -> bool:
+    """Return whether a backward pass through these tensors must be differentiable itself."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def folded(value: Tensor, axis: int | None, size: int) -> Tensor:

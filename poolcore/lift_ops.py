@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from poolcore import lifting, lifting_gradients
-from poolcore.backend import backend
+from poolcore.backend import kernels_serve
 from poolcore.blocks import in_blocks
 from poolcore.layout import new_empty
-from poolcore.library import LIBRARY, differentiate, folded, register, unfolded
+from poolcore.library import LIBRARY, differentiate, folded, is_second, register, unfolded
 from poolcore.lift_filters import FilterParts, PaddingMode
 from poolcore.lifting import Combine
 from poolcore.precision import autocast_off
@@ -45,7 +45,7 @@ def _empty_maps(x: Tensor, combine: str | None) -> Tensor:
 
 
 def _down(x: Tensor, filters: list[Tensor], padding_mode: PaddingMode, combine: Combine | None) -> Tensor:
-    if x.is_cuda and backend().name == "triton":
+    if kernels_serve(x):
         from poolcore.kernels import lift as kernels
 
         return kernels.lift_down(x, *_pair(filters), padding_mode, combine)
@@ -70,7 +70,7 @@ def _down_backward(
     needed: list[bool],
 ) -> list[Tensor]:
     implementation = lifting_gradients.lift_down_backward
-    if x.is_cuda and backend().name == "triton":
+    if kernels_serve(x):
         from poolcore.kernels import lift as kernels
 
         implementation = kernels.lift_down_backward
@@ -81,7 +81,7 @@ def _down_backward(
 
 def _up(bands: list[Tensor], size: list[int], filters: list[Tensor], padding_mode: PaddingMode) -> Tensor:
     first = bands[0]
-    if first.is_cuda and backend().name == "triton":
+    if kernels_serve(first):
         from poolcore.kernels import lift as kernels
 
         return kernels.lift_up(bands, size, *_pair(filters), padding_mode)
@@ -103,7 +103,7 @@ def _up_backward(
     needed: list[bool],
 ) -> list[Tensor]:
     implementation = lifting_gradients.lift_up_backward
-    if grad.is_cuda and backend().name == "triton":
+    if kernels_serve(grad):
         from poolcore.kernels import lift as kernels
 
         implementation = kernels.lift_up_backward
@@ -166,7 +166,7 @@ def _keep_down(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _down_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, *filters = ctx.saved_tensors
     padding_mode, combine = ctx.rest
-    if _is_second(grad, x, *filters):
+    if is_second(grad, x, *filters):
 
         def down(x: Tensor, *filters: Tensor) -> Tensor:
             maps = lifting.lift_down(x, *_pair(filters), padding_mode, combine)
@@ -188,7 +188,7 @@ def _keep_up(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _up_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     count, size, padding_mode = ctx.count, ctx.size, ctx.padding_mode
     tensors = ctx.saved_tensors
-    if _is_second(grad, *tensors):
+    if is_second(grad, *tensors):
 
         def up(*tensors: Tensor) -> Tensor:
             return lifting.lift_up(tensors[:count], size, *_pair(tensors[count:]), padding_mode)
@@ -200,10 +200,6 @@ def _up_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     found = iter(_UP_BACKWARD(grad, bands, size, filters, padding_mode, needed))
     grad_bands = [next(found) if needed[0] else None for _ in bands]
     return grad_bands, None, [next(found, None) for _ in filters], None
-
-
-def _is_second(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 torch.library.register_autograd("poolcore::lift_down", _down_gradient, setup_context=_keep_down, lib=LIBRARY)

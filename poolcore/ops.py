@@ -1,4 +1,4 @@
-"""The operators registered with PyTorch, ``torch.ops.poolcore.*``, and which implementation serves where.
+"""SoftPool and LIP as operators registered with PyTorch, ``torch.ops.poolcore.*``; LiftPool is in `poolcore.lift_ops`.
 
 Each has a schema, a rule for shapes (for meta tensors, `torch.compile` and `torch.export`), a backward operator that
 needs nothing but the forward's inputs, and a rule for `torch.func.vmap`. Tensors on an NVIDIA GPU go to the Triton
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from poolcore import processor
-from poolcore.backend import backend
-from poolcore.layout import new_empty
-from poolcore.library import LIBRARY, differentiate, folded, register, unfolded
+from poolcore.backend import kernels_serve
+from poolcore.layout import format_of, new_empty
+from poolcore.library import LIBRARY, differentiate, folded, is_second, register, unfolded
 from poolcore.precision import autocast_off, compute_dtype
 from poolcore.weighted import weighted_pool_reference, weighted_pool_reference_backward
 from poolcore.window import Window
@@ -35,28 +35,27 @@ def _window(args: _WindowArgs) -> Window:
 
 
 def _pool(x: Tensor, logit: Tensor | None, window: Window) -> Tensor:
-    if x.is_cuda and backend().name == "triton":
+    if kernels_serve(x):
         from poolcore.kernels import weighted as kernels
 
         return kernels.weighted_pool(x, logit, window)
-    y = new_empty(x, (*x.shape[:2], *window.output_size(x.shape[2:])))
-    if not y.numel():
-        return y
+    if not x.numel():
+        return new_empty(x, (*x.shape[:2], *window.output_size(x.shape[2:])))
     with autocast_off(x.device.type):
         if x.device.type == "cpu":
             return processor.weighted_pool(x, logit, window)
-        return y.copy_(_plain_pool(x, logit, window))
+        return _plain_pool(x, logit, window).contiguous(memory_format=format_of(x))
 
 
 def _pool_backward(
     grad: Tensor, x: Tensor, logit: Tensor | None, window: Window, needs: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    if x.is_cuda and backend().name == "triton":
+    if kernels_serve(x):
         from poolcore.kernels import weighted as kernels
 
         return kernels.weighted_pool_backward(grad, x, logit, window, needs)
-    if not grad.numel():
-        return torch.zeros_like(x), None if logit is None else torch.zeros_like(logit)
+    if not x.numel():
+        return new_empty(x, x.shape), None if logit is None else new_empty(x, x.shape)
     with autocast_off(x.device.type):
         if x.device.type == "cpu":
             return processor.weighted_pool_backward(grad, x, logit, window)
@@ -74,9 +73,9 @@ def _plain_pool_backward(
     wide = x.to(compute_dtype(x.dtype))
     wide_logit = wide if logit is None else logit.to(wide.dtype)
     grad_x, grad_logit = weighted_pool_reference_backward(grad.to(wide.dtype), wide, wide_logit, window)
-    if logit is None:
-        return new_empty(x, x.shape).copy_(grad_x + grad_logit), None
-    return new_empty(x, x.shape).copy_(grad_x), new_empty(x, x.shape).copy_(grad_logit)
+    grads = (grad_x + grad_logit,) if logit is None else (grad_x, grad_logit)
+    grad_x, *rest = (g.to(x.dtype).contiguous(memory_format=format_of(x)) for g in grads)
+    return grad_x, rest[0] if rest else None
 
 
 def _soft_pool(x: Tensor, *window: Any) -> Tensor:
@@ -124,7 +123,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 def _soft_pool_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x,) = ctx.saved_tensors
-    if torch.is_grad_enabled() and (x.requires_grad or grad.requires_grad):
+    if is_second(grad, x):
         window = _window(ctx.window)
         return *differentiate(lambda x: _plain_pool(x, None, window), (x,), grad), None, None, None, None
     return torch.ops.poolcore.soft_pool_backward.default(grad, x, *ctx.window), None, None, None, None
@@ -132,7 +131,7 @@ def _soft_pool_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 def _lip_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, logit = ctx.saved_tensors
-    if torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad or grad.requires_grad):
+    if is_second(grad, x, logit):
         window = _window(ctx.window)
         grads = differentiate(lambda x, logit: _plain_pool(x, logit, window), (x, logit), grad)
         return *grads, None, None, None, None

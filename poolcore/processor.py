@@ -5,6 +5,8 @@ two native sum poolings, else it is the reference's. Each image takes its own ro
 on the batch that it came in.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -107,7 +109,7 @@ def weighted_pool(x: Tensor, logit: Tensor | None, window: Window) -> Tensor:
         return _forward(x, logit, window)
 
     images = (x,) if logit is None else (x, logit)
-    return torch.cat([pool(*block).to(x.dtype) for block in in_blocks(*images)]).contiguous(memory_format=memory_format)
+    return _joined([pool(*block).to(x.dtype) for block in in_blocks(*images)], memory_format)
 
 
 def weighted_pool_backward(
@@ -130,8 +132,14 @@ def weighted_pool_backward(
 
     images = (grad, x) if logit is None else (grad, x, logit)
     parts = zip(*(back(*block) for block in in_blocks(*images)), strict=True)
-    grad_x, *rest = (torch.cat(part).contiguous(memory_format=memory_format) for part in parts)
+    grad_x, *rest = (_joined(part, memory_format) for part in parts)
     return grad_x, rest[0] if rest else None
+
+
+def _joined(blocks: Sequence[Tensor], memory_format: torch.memory_format) -> Tensor:
+    """Return one batch of blocks; a lone one is that batch, without a copy."""
+    joined = blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
+    return joined.contiguous(memory_format=memory_format)
 
 
 def _widened(x: Tensor, logit: Tensor | None, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
