@@ -31,6 +31,7 @@ def _lip(x: Tensor, logit: Tensor, window: Window) -> Tensor:
         raise TypeError(f"logit must have the dtype of x, got {logit.dtype} for x of {x.dtype}")
     if x.dim() == window.rank + 1:
         return _lip(x[None], logit[None], window)[0]
+    window.output_size(x.shape[2:])
     return lip(x, logit, window)
 
 

@@ -17,6 +17,7 @@ def _soft_pool(x: Tensor, window: Window) -> Tensor:
     check_input(x, window.rank)
     if x.dim() == window.rank + 1:
         return _soft_pool(x[None], window)[0]
+    window.output_size(x.shape[2:])
     return soft_pool(x, window)
 
 
