@@ -26,7 +26,8 @@ _PIXEL_BOUND = 1e20
 
 
 def _is_within(x: Tensor, bound: float) -> bool:
-    low, high = torch.aminmax(x)
+    # In the order that they lie in memory: aminmax would copy a tensor in any other.
+    low, high = torch.aminmax(x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)))
     return bool(low >= -bound) and bool(high <= bound)  # False for NaN
 
 
