@@ -4,12 +4,14 @@ Two numbers of the card are chosen here, both on one half of the validation imag
 
 * the temperature, at which the right class is most likely (Guo et al. 2017, arXiv 1706.04599);
 * the threshold, below which the largest probability means "probably none of the things I know" (Hendrycks & Gimpel
-  2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on. At
-  the threshold as large a share of unknown photos is rejected as of known photos is kept. (The largest logit, energy,
-  entropy and the margin of the best two guesses gain at most 0.01 of AUROC on `stock`, so the plainest was taken.)
+  2017, arXiv 1610.02136). Unknown photos are those of the image set's classes that the network was not trained on, or
+  of another set's (``--unknown``). At the threshold as large a share of unknown photos is rejected as of known photos
+  is kept. (The largest logit, energy, entropy and the margin of the best two guesses gain at most 0.01 of AUROC on
+  `stock`, so the plainest was taken.)
 
 How well the threshold does is then measured on the other half: other images of the known classes, and other unknown
-classes.
+classes. Where the unknown photos have fewer pixels, the known ones are shrunk to them for all that concerns the
+threshold: otherwise it would tell blurred from sharp photos, not strange from known things.
 """
 
 import math
@@ -20,9 +22,10 @@ import torch
 import torch.nn.functional as F
 import typer
 from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
 
 from models.command import open_device, plain_errors
-from models.data import open_images
+from models.data import ClassLabel, Images, open_images
 from models.evaluate import compute_logits
 from models.zoo import WEIGHTS, Rejection, load_network, read_description, select_weights, update_card
 
@@ -71,10 +74,32 @@ def choose_threshold(known: Tensor, unknown: Tensor) -> float:
     return float(candidates[(kept - rejected).abs().argmin()])
 
 
-def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_classes: int) -> Rejection:
-    """Return how well a threshold tells best probabilities of known images, (N,), from those of unknown ones, (M,)."""
+class Shrunk:
+    """Images whose short side is at most ``size`` pixels."""
+
+    def __init__(self, images: Images, size: int) -> None:
+        self.images, self.size = images, size
+        self.classes: tuple[ClassLabel, ...] = images.classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.images[index]
+        if min(image.shape[1:]) > self.size:
+            image = v2.resize(image, [self.size], antialias=True)
+        return image, label
+
+
+def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_classes: int, size: int) -> Rejection:
+    """Return how well a threshold tells best probabilities of known images, (N,), from those of unknown ones, (M,).
+
+    Args:
+        size: side in pixels of the images.
+    """
     wins = (known[:, None] > unknown).double() + 0.5 * (known[:, None] == unknown).double()
     return Rejection(
+        size=size,
         known_kept=round(100 * float((known >= threshold).double().mean()), 2),
         known_images=len(known),
         unknown_rejected=round(100 * float((unknown < threshold).double().mean()), 2),
@@ -87,6 +112,7 @@ def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_
 def main(
     data: Annotated[Path, typer.Option(help="folder of an image set with more classes than the networks know")],
     names: Annotated[list[str] | None, typer.Argument(help="of the weights; all by default")] = None,
+    unknown: Annotated[Path | None, typer.Option(help="folder of a set of other things; DATA by default")] = None,
     split: Annotated[str, typer.Option(help="of the image set")] = "val",
     folder: Annotated[Path, typer.Option(help="where the weights lie")] = WEIGHTS,
     threads: Annotated[int, typer.Option(min=1, help="of the processor")] = 1,
@@ -102,19 +128,24 @@ def main(
             network = load_network(description, folder, open_device(device))
             known_wnids = [label.wnid for label in description.classes]
             known_images = open_images(data, split, known_wnids)
-            others = sorted({label.wnid for label in open_images(data, split).classes} - set(known_wnids))
+            elsewhere = unknown or data
+            others = sorted({label.wnid for label in open_images(elsewhere, split).classes} - set(known_wnids))
             if len(others) < 2:
-                raise ValueError(f"{data} must hold two classes or more that {name} does not know, got {len(others)}")
-            other_images = open_images(data, split, others)
+                raise ValueError(
+                    f"{elsewhere} must hold two classes or more that {name} does not know, got {len(others)}"
+                )
+            other_images = open_images(elsewhere, split, others)
+        size = min(other_images[0][0].shape[1:])
         logits, labels = compute_logits(network, known_images, description.input_size)
-        other_logits, other_labels = compute_logits(network, other_images, description.input_size)
+        shrunk_logits, _ = compute_logits(network, Shrunk(known_images, size), description.input_size)
+        other_logits, other_labels = compute_logits(network, Shrunk(other_images, size), description.input_size)
 
         order = labels.argsort(stable=True)
         choosing, judging = order[::2], order[1::2]
         temperature = choose_temperature(logits[choosing], labels[choosing])
-        known, unknown = best_probability(logits, temperature), best_probability(other_logits, temperature)
-        threshold = choose_threshold(known[choosing], unknown[other_labels % 2 == 0])
-        rejection = measure_rejection(known[judging], unknown[other_labels % 2 == 1], threshold, len(others) // 2)
+        known, strange = (best_probability(answers, temperature) for answers in (shrunk_logits, other_logits))
+        threshold = choose_threshold(known[choosing], strange[other_labels % 2 == 0])
+        rejection = measure_rejection(known[judging], strange[other_labels % 2 == 1], threshold, len(others) // 2, size)
         update_card(name, folder, temperature=temperature, threshold=threshold, rejection=rejection)
         typer.echo(
             f"{name}: temperature {temperature}, threshold {threshold}, keeps {rejection['known_kept']} % of known and "

@@ -1,21 +1,21 @@
 """How well networks do: ``python -m models.evaluate --data FOLDER [--split val] [NAMES...]`` prints JSON.
 
 For each network: top-1, top-5, top-1 of every class, and the calibration error of its probabilities after the card's
-temperature. ``--card`` writes these into the card. (`models.calibrate` chose the temperature on half of the
-validation images, so their calibration error is a shade too good.) Then how often its answer survives a shift
+temperature. (`models.calibrate` chose the temperature on half of the validation images, so their calibration error is
+a shade too good.) Then how often its answer survives a shift
 (`models.shifts`; ``--no-shifts`` leaves it out), and with ``--corruptions`` its errors under 15 corruptions at five
 severities (`models.robustness`) together with mCE, the mean over corruptions of the errors over those of `stock`.
 All networks of the same classes see the same shifts and the same corrupted photos. The `stock` of mCE is as deep and as
 wide and knows the same classes; where several are given, mCE is relative to their mean.
 
 Names that differ only in an ending ``-seed1``, ``-seed2`` ... are one network trained again: ``seeds`` has their mean
-and spread. ``--limit`` takes so many photos, evenly spaced through the split. ``--out`` writes the JSON into a file.
+and spread. ``--card`` writes all that was measured into the cards, the spread into that of seed 0. ``--limit`` takes so
+many photos, evenly spaced through the split. ``--out`` writes the JSON into a file.
 """
 
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -34,13 +34,24 @@ from tqdm import tqdm
 from models.command import open_device, plain_errors
 from models.data import ClassLabel, Images, normalise, open_images, square
 from models.robustness import DIFFERENCES, SIZE, SOURCE, count_errors, mean_corruption_error
-from models.shifts import METHOD, Consistency, measure_consistency, with_rim
-from models.zoo import WEIGHTS, Accuracy, Description, load_network, read_description, select_weights, update_card
+from models.shifts import METHOD, measure_consistency, with_rim
+from models.zoo import (
+    WEIGHTS,
+    Accuracy,
+    Consistency,
+    Description,
+    Measured,
+    Robustness,
+    Spread,
+    WeightsName,
+    load_network,
+    read_description,
+    select_weights,
+    update_card,
+)
 
 __all__ = [
     "Evaluation",
-    "Robustness",
-    "Spread",
     "calibration_error",
     "compute_logits",
     "evaluate",
@@ -59,18 +70,6 @@ class ClassAccuracy(TypedDict):
     top1: float
 
 
-class Robustness(TypedDict):
-    """Errors under corruptions, in percent: of each severity by corruption, their means, and the mean of the means.
-
-    ``mce`` is relative to `stock`, whose own is 1; None without `stock` or where that made no error.
-    """
-
-    severities: dict[str, list[float]]
-    errors: dict[str, float]
-    mean_error: float
-    mce: float | None
-
-
 class Evaluation(TypedDict):
     """A network's figures on a split, in percent; ``classes`` by WNID."""
 
@@ -79,15 +78,6 @@ class Evaluation(TypedDict):
     classes: dict[str, ClassAccuracy]
     shifts: NotRequired[Consistency]
     corruptions: NotRequired[Robustness]
-
-
-class Spread(TypedDict):
-    """Mean, least and largest of a figure over seeds, and its standard deviation with n - 1."""
-
-    mean: float
-    min: float
-    max: float
-    deviation: float
 
 
 @torch.no_grad()
@@ -159,13 +149,14 @@ def evaluate(
 
 
 def measure_robustness(
-    errors: Mapping[str, Mapping[str, Sequence[float]]], baseline: Sequence[str]
+    errors: Mapping[str, Mapping[str, Sequence[float]]], baseline: Sequence[str], images: int
 ) -> dict[str, Robustness]:
     """Return what networks' errors under corruptions amount to.
 
     Args:
         errors: shares of wrong answers, from 0 to 1, by network, corruption and severity.
         baseline: the networks whose mean errors mCE is relative to; it is None if there are none.
+        images: how many photos were corrupted.
     """
     measured = {}
     for name, own in errors.items():
@@ -178,6 +169,7 @@ def measure_robustness(
             mce = mean_corruption_error(own, stock)
         means = {corruption: 100 * fmean(shares) for corruption, shares in own.items()}
         measured[name] = Robustness(
+            images=images,
             severities={corruption: [round(100 * share, 2) for share in shares] for corruption, shares in own.items()},
             errors={corruption: round(mean, 2) for corruption, mean in means.items()},
             mean_error=round(fmean(means.values()), 2),
@@ -204,7 +196,19 @@ def _figures(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    return Spread(mean=round(fmean(values), 4), min=min(values), max=max(values), deviation=round(stdev(values), 4))
+    return Spread(
+        seeds=len(values),
+        mean=round(fmean(values), 4),
+        min=min(values),
+        max=max(values),
+        deviation=round(stdev(values), 4),
+    )
+
+
+def _family(name: str) -> str:
+    """Return a name without its seed."""
+    parts = WeightsName.read(name)
+    return name if parts is None else f"{parts.set}-{parts.variant}"
 
 
 def spread_over_seeds(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Spread]]:
@@ -214,7 +218,7 @@ def spread_over_seeds(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[s
     """
     families: dict[str, list[dict[str, float]]] = {}
     for name, evaluation in evaluations.items():
-        families.setdefault(re.sub(r"-seed\d+$", "", name), []).append(_figures(evaluation))
+        families.setdefault(_family(name), []).append(_figures(evaluation))
     return {
         family: {
             key: _spread([figures[key] for figures in members])
@@ -255,7 +259,7 @@ def _evaluate_alike(
     if corruptions:
         errors = count_errors(classifiers, squares, labels, indices, seed)
         baseline = [name for name in networks if descriptions[name].variant == "stock"]
-        for name, robustness in measure_robustness(errors, baseline).items():
+        for name, robustness in measure_robustness(errors, baseline, count).items():
             results[name]["corruptions"] = robustness
     return results
 
@@ -292,7 +296,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="of the weights; all by default")] = None,
     split: Annotated[str, typer.Option(help="of the image set")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="of photos, evenly spaced; all by default")] = None,
-    card: Annotated[bool, typer.Option("--card", help="write the accuracy into the cards")] = False,
+    card: Annotated[bool, typer.Option("--card", help="write what was measured into the cards")] = False,
     shifts: Annotated[bool, typer.Option(help="measure shift consistency: four more answers a photo")] = True,
     corruptions: Annotated[bool, typer.Option(help="measure errors under corruptions: 75 more")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of shifts and corruptions")] = 0,
@@ -334,9 +338,17 @@ def main(
             corruptions=corruptions,
             seed=seed,
         )
+    spreads = spread_over_seeds(results)
     if card:
         for name, evaluation in results.items():
-            update_card(name, folder, accuracy=evaluation["accuracy"])
+            measured = Measured(accuracy=evaluation["accuracy"])
+            if "shifts" in evaluation:
+                measured["shifts"] = evaluation["shifts"]
+            if "corruptions" in evaluation:
+                measured["corruptions"] = evaluation["corruptions"]
+            if name in spreads:
+                measured["spread"] = spreads[name]
+            update_card(name, folder, **measured)
     # The folder's name alone: where it lies on this machine is nobody's business.
     command = ["python", "-m", "models.evaluate", *(names or ()), "--data", data.resolve().name, "--split", split]
     command += [] if limit is None else ["--limit", str(limit)]
@@ -350,7 +362,7 @@ def main(
     content = {
         "data": {"name": data.resolve().name, "split": split, "limit": limit},
         "networks": {name: results[name] for name in chosen},
-        "seeds": spread_over_seeds(results),
+        "seeds": spreads,
         "methods": methods,
         "command": shlex.join(command),
         "machine": _describe_machine(place),

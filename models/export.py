@@ -1,8 +1,8 @@
 """Make a weights file and its description from a training run: ``python -m models.export runs/lip``.
 
 The run is what `models.train` left: run.json with weights.safetensors, or, if it has not ended, the EMA in its
-checkpoint. Convolutions and linear layers are stored in fp16, the rest as it is. `models.calibrate` and
-`models.evaluate --card` then make the description a card.
+checkpoint. `models.storage` says how weights are stored. `models.calibrate` and `models.evaluate --card` then make the
+description a card.
 """
 
 import hashlib
@@ -11,22 +11,21 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.command import plain_errors
 from models.data import ClassLabel
-from models.resnet import ResNet, count_macs, count_parameters, resnet
+from models.resnet import count_macs, count_parameters, resnet
+from models.storage import STORAGE, pack
 from models.zoo import WEIGHTS, DataFacts, Description, write_description
 
 __all__ = ["export"]
 
 TINY_IMAGENET = Path(__file__).parent / "tinyimagenet.json"
 LICENCE = "MIT for the code; the weights carry the terms of their data"
-STORAGE = "fp16 convolutions, fp32 norms"
 
 
 def _averages(run_folder: Path, run: dict[str, Any]) -> tuple[dict[str, Tensor], int]:
@@ -42,22 +41,13 @@ def _averages(run_folder: Path, run: dict[str, Any]) -> tuple[dict[str, Tensor],
         return averages, int(file.metadata()["step"]) // steps_per_epoch
 
 
-def _stored(network: ResNet) -> dict[str, Tensor]:
-    """Return the network's state dict as a weights file holds it."""
-    halved = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    return {
-        key: (value.to(torch.float16) if key in halved else value).contiguous()
-        for key, value in network.state_dict().items()
-    }
-
-
 def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS, about: Path = TINY_IMAGENET) -> str:
     """Write NAME.safetensors and the description NAME.json of a training run, and return NAME.
 
     Args:
         run_folder: where `models.train` wrote.
         name: of the weights; None makes one like "resnet18-w32-tinyimagenet30-lip", from the network, the name of the
-            file ``about``, the number of classes and the variant.
+            file ``about``, the number of classes and the variant; another seed than 0 ends it, as in "-lip-seed1".
         folder: where the weights go.
         about: JSON file on the images: name, description, url, terms.
 
@@ -70,9 +60,11 @@ def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS,
     network = resnet(run["depth"], run["variant"], width=run["width"], stem=run["stem"], num_classes=len(classes))
     network.load_state_dict(averages)
     if name is None:
+        seed = run["recipe"]["seed"]
         name = f"resnet{run['depth']}-w{run['width']}-{about.stem}{len(classes)}-{run['variant']}"
+        name += f"-seed{seed}" if seed else ""
     folder.mkdir(parents=True, exist_ok=True)
-    content = save(_stored(network))
+    content = save(pack(network))
     (folder / f"{name}.safetensors").write_bytes(content)
     images = json.loads(about.read_text())
     data = DataFacts(

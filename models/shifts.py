@@ -12,27 +12,20 @@ what is left is the network's own doing, its strides and its zero padding.
 """
 
 from collections.abc import Callable
-from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
 from models.data import CENTRE
+from models.zoo import Consistency
 
-__all__ = ["METHOD", "Consistency", "crop", "draw_positions", "measure_consistency", "roll", "with_rim"]
+__all__ = ["METHOD", "crop", "draw_positions", "measure_consistency", "roll", "with_rim"]
 
 METHOD = (
     "share of photos, in percent, whose class is the same at two random positions: crops of the network's size out of "
     "a square 9/8 as wide; circular: the centre square rolled by the same positions"
 )
-
-
-class Consistency(TypedDict):
-    """The share of photos, in percent, that get the same class at two positions."""
-
-    crops: float
-    circular: float
 
 
 def with_rim(image: Tensor, size: int) -> Tensor:

@@ -1,16 +1,19 @@
 """Trained networks by name: ``load(name)`` gives the network, how it looks at a photo, its classes and its card.
 
-A set of weights is two files in `WEIGHTS`: NAME.safetensors and its card NAME.json. A card is written in three steps:
+Weights are two files in `WEIGHTS`: NAME.safetensors and its card NAME.json. NAME is SET-VARIANT: the networks of a set
+know the same classes and differ only in how they pool; SET-VARIANT-seed1, -seed2 ... are the same trained again from
+another seed. A card is written in three steps:
 `models.export` describes the weights (a `Description`), `models.calibrate` and `models.evaluate` measure them, which
 makes it a `Card`. Only then are they loaded: no network is served whose accuracy nobody knows.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, get_args
 
 import torch
 from PIL import Image
@@ -20,15 +23,21 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from models.data import ClassLabel, normalise, square
 from models.resnet import VARIANTS, ResNet, Stem, Variant, resnet
+from models.storage import unpack
 
 __all__ = [
     "WEIGHTS",
     "Accuracy",
     "Card",
+    "Consistency",
     "DataFacts",
     "Description",
     "Loaded",
     "Rejection",
+    "Robustness",
+    "Spread",
+    "WeightsName",
+    "list_sets",
     "list_weights",
     "load",
     "load_network",
@@ -40,6 +49,20 @@ __all__ = [
 ]
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+class WeightsName(NamedTuple):
+    """What the name of weights says."""
+
+    set: str
+    variant: Variant
+    seed: int
+
+    @classmethod
+    def read(cls, name: str) -> "WeightsName | None":
+        """Return the parts of a name, None if it has not the form SET-VARIANT or SET-VARIANT-seedN."""
+        found = re.fullmatch(rf"(.+)-({'|'.join(VARIANTS)})(?:-seed(\d+))?", name)
+        return None if found is None else cls(found[1], get_args(Variant)[VARIANTS.index(found[2])], int(found[3] or 0))
 
 
 class DataFacts(TypedDict):
@@ -66,15 +89,48 @@ class Accuracy(TypedDict):
 class Rejection(TypedDict):
     """How well the card's threshold tells known photos from unknown ones, on images that did not choose it.
 
-    Shares in percent; ``auroc`` is the chance, from 0 to 1, that a known photo scores above an unknown one.
+    Shares in percent; ``auroc`` is the chance, from 0 to 1, that a known photo scores above an unknown one; ``size`` is
+    the side in pixels at which both were at hand.
     """
 
+    size: int
     known_kept: float
     known_images: int
     unknown_rejected: float
     unknown_images: int
     unknown_classes: int
     auroc: float
+
+
+class Consistency(TypedDict):
+    """The share of photos, in percent, that get the same class at two positions (`models.shifts`)."""
+
+    crops: float
+    circular: float
+
+
+class Robustness(TypedDict):
+    """Errors under corruptions (`models.robustness`), in percent: by corruption and severity, their means, and all's.
+
+    ``images`` is the number of photos; ``mce`` is relative to `stock`, whose own is 1; None without `stock` or where
+    that made no error.
+    """
+
+    images: int
+    severities: dict[str, list[float]]
+    errors: dict[str, float]
+    mean_error: float
+    mce: float | None
+
+
+class Spread(TypedDict):
+    """Mean, least and largest of a figure over seeds, and its standard deviation with n - 1."""
+
+    seeds: int
+    mean: float
+    min: float
+    max: float
+    deviation: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +165,28 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Description):
-    """A description together with what was measured."""
+    """A description together with what was measured; None stands for what was not.
+
+    ``spread`` holds figures over seeds, by name: top1, top5 ...
+    """
 
     accuracy: Accuracy
     rejection: Rejection
+    shifts: Consistency | None = None
+    corruptions: Robustness | None = None
+    spread: dict[str, Spread] | None = None
+
+
+class Measured(TypedDict, total=False):
+    """What is written into a card after its training."""
+
+    temperature: float
+    threshold: float
+    rejection: Rejection
+    accuracy: Accuracy
+    shifts: Consistency
+    corruptions: Robustness
+    spread: dict[str, Spread]
 
 
 @dataclass(frozen=True)
@@ -134,13 +208,23 @@ class Loaded:
 
 
 def list_weights(folder: Path = WEIGHTS) -> list[str]:
-    """Return the names of all weights in a folder: by data set, and within it in the order of `VARIANTS`."""
+    """Return the names of all weights in a folder: by set, within it in the order of `VARIANTS`, then by seed."""
 
-    def rank(name: str) -> tuple[str, int]:
-        rest, _, variant = name.rpartition("-")
-        return rest, [*VARIANTS, variant].index(variant)
+    def rank(name: str) -> tuple[str, int, int]:
+        parts = WeightsName.read(name)
+        return (name, 0, 0) if parts is None else (parts.set, VARIANTS.index(parts.variant), parts.seed)
 
     return sorted((path.stem for path in folder.glob("*.safetensors") if path.with_suffix(".json").exists()), key=rank)
+
+
+def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
+    """Return the names of the weights of seed 0 by their set, in the order of `list_weights`."""
+    sets: dict[str, list[str]] = {}
+    for name in list_weights(folder):
+        parts = WeightsName.read(name)
+        if parts is not None and not parts.seed:
+            sets.setdefault(parts.set, []).append(name)
+    return sets
 
 
 def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -> list[str]:
@@ -164,10 +248,11 @@ _C = TypeVar("_C", bound=Description)
 def _read(kind: type[_C], name: str, folder: Path) -> _C:
     select_weights([name], folder)
     content = json.loads((folder / f"{name}.json").read_text())
-    missing = [field.name for field in fields(kind) if field.name not in content]
+    optional = {field.name for field in fields(kind) if field.default is None}
+    missing = [field.name for field in fields(kind) if field.name not in content.keys() | optional]
     if missing:
         raise ValueError(f"the card of {name} lacks {missing}: run models.calibrate, then models.evaluate --card")
-    known = {field.name: content[field.name] for field in fields(kind)}
+    known = {field.name: content.get(field.name) for field in fields(kind)}
     known["classes"] = tuple(ClassLabel(**label) for label in content["classes"])
     return kind(**known)
 
@@ -202,21 +287,13 @@ def write_description(description: Description, folder: Path = WEIGHTS) -> None:
     _write(description.name, content, folder)
 
 
-def update_card(
-    name: str,
-    folder: Path = WEIGHTS,
-    *,
-    temperature: float | None = None,
-    threshold: float | None = None,
-    rejection: Rejection | None = None,
-    accuracy: Accuracy | None = None,
-) -> None:
-    """Write measurements into NAME.json; a new temperature takes out the accuracy measured with the old one."""
+def update_card(name: str, folder: Path = WEIGHTS, **measured: Unpack[Measured]) -> None:
+    """Write measurements into NAME.json; a new temperature takes out all that was measured with the old one."""
     content = json.loads((folder / f"{name}.json").read_text())
-    if temperature is not None and temperature != content["temperature"]:
-        content.pop("accuracy", None)
-    given = {"temperature": temperature, "threshold": threshold, "rejection": rejection, "accuracy": accuracy}
-    _write(name, content | {key: value for key, value in given.items() if value is not None}, folder)
+    if measured.get("temperature", content["temperature"]) != content["temperature"]:
+        for key in ("accuracy", "shifts", "corruptions", "spread"):
+            content.pop(key, None)
+    _write(name, content | measured, folder)
 
 
 def load_network(description: Description, folder: Path = WEIGHTS, device: str | torch.device = "cpu") -> ResNet:
@@ -239,7 +316,7 @@ def load_network(description: Description, folder: Path = WEIGHTS, device: str |
         stem=description.stem,
         num_classes=len(description.classes),
     )
-    network.load_state_dict(tensors_from_bytes(content))
+    network.load_state_dict(unpack(tensors_from_bytes(content)))
     # torch documents memory_format alone, its overloads leave it out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(device).eval()

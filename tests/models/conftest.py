@@ -51,14 +51,14 @@ def arrays(tmp_path: Path) -> Path:
     return write_arrays(tmp_path / "data")
 
 
-def write_run(folder: Path, variant: str, *, classes: int = 3, size: int = 32) -> Path:
+def write_run(folder: Path, variant: str, *, classes: int = 3, size: int = 32, seed: int = 0) -> Path:
     """Write a run folder of an untrained network, in which every tensor has random values."""
     torch.manual_seed(7)
     network = resnet(18, variant, width=4, stem="small", num_classes=classes)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    recipe = Recipe(schedule=((16, 1), (size, 2)), seed=3)
+    recipe = Recipe(schedule=((16, 1), (size, 2)), seed=seed)
     run = {
         "depth": 18,
         "variant": variant,
@@ -79,7 +79,7 @@ def write_run(folder: Path, variant: str, *, classes: int = 3, size: int = 32) -
 
 ACCURACY = Accuracy(split="val", images=30, top1=40.0, top5=100.0, calibration_error=5.0)
 REJECTION = Rejection(
-    known_kept=70.0, known_images=15, unknown_rejected=60.0, unknown_images=20, unknown_classes=2, auroc=0.7
+    size=32, known_kept=70.0, known_images=15, unknown_rejected=60.0, unknown_images=20, unknown_classes=2, auroc=0.7
 )
 
 

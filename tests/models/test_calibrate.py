@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.calibrate import best_probability, choose_temperature, choose_threshold, main, measure_rejection
+from models.calibrate import Shrunk, best_probability, choose_temperature, choose_threshold, main, measure_rejection
 from models.data import open_images
 from models.export import export
 from models.zoo import load_network, read_description, update_card
@@ -37,9 +37,10 @@ def test_the_threshold_keeps_as_large_a_share_as_it_rejects():
 def test_rejection_by_hand():
     known = torch.tensor([0.4, 0.6, 0.9])
     unknown = torch.tensor([0.1, 0.6, 0.3, 0.7])
-    seen = measure_rejection(known, unknown, 0.6, unknown_classes=2)
+    seen = measure_rejection(known, unknown, 0.6, unknown_classes=2, size=64)
     # Pairs won by the known: 0.4 beats two, 0.6 beats two and ties with one, 0.9 beats four.
     assert seen == {
+        "size": 64,
         "known_kept": 66.67,
         "known_images": 3,
         "unknown_rejected": 50.0,
@@ -75,9 +76,28 @@ def test_the_command_judges_on_the_half_that_did_not_choose(tmp_path, command):
     known = best_probability(logits, card["temperature"])
     choosing, judging = (best_probability(answers(pair)[0], card["temperature"]) for pair in (WNIDS[2::2], WNIDS[3::2]))
     assert card["threshold"] == choose_threshold(known[chosen], choosing)
-    expected = measure_rejection(known[[1, 3, 5, 7, 9, 11]], judging, card["threshold"], 2)
+    expected = measure_rejection(known[[1, 3, 5, 7, 9, 11]], judging, card["threshold"], 2, 32)
     assert card["rejection"] == expected
     assert (expected["known_images"], expected["unknown_images"]) == (6, 12)
+
+
+def test_known_photos_are_shrunk_to_the_unknown_ones(tmp_path, command):
+    """Otherwise the threshold would tell sharp photos from blurred ones."""
+    data = write_arrays(tmp_path / "data", classes=2, val=6, size=32)
+    other = write_arrays(tmp_path / "other", classes=6, val=6, size=8)
+    folder = tmp_path / "weights"
+    name = export(write_run(tmp_path / "run", "soft", classes=2), folder=folder)
+    ended = command(main, "--data", data, "--unknown", other, "--folder", folder)
+    assert ended.status == 0, ended.err
+    rejection = json.loads((folder / f"{name}.json").read_text())["rejection"]
+    assert (rejection["size"], rejection["known_images"], rejection["unknown_images"]) == (8, 6, 12)
+    shrunk = Shrunk(open_images(data, "val"), 8)
+    image, label = shrunk[7]
+    # 32 px made 8: the mean of the noise around each point is nearer to the class's colour.
+    assert (image.shape, label) == ((3, 8, 8), 1)
+    assert image.float().std((1, 2)).mean() < 0.5 * open_images(data, "val")[7][0].float().std((1, 2)).mean()
+    kept, _ = Shrunk(open_images(other, "val"), 8)[0]
+    assert torch.equal(kept, open_images(other, "val")[0][0])
 
 
 def test_an_image_set_without_unknown_classes_is_told(arrays, tmp_path, command):

@@ -90,7 +90,7 @@ def test_labels_follow_the_networks_classes_not_the_image_sets(tmp_path, command
 def constant_weights(tmp_path):
     """Networks of 64 px that always give the first of six classes: `stock`, and `lip` trained with two seeds."""
     folder = tmp_path / "weights"
-    for name, variant in (("stock", "stock"), ("lip-seed1", "lip"), ("lip-seed2", "lip")):
+    for name, variant in (("mine-stock", "stock"), ("mine-lip", "lip"), ("mine-lip-seed2", "lip")):
         run = write_run(tmp_path / name, variant, classes=6, size=64)
         _always(0, run)
         export(run, name=name, folder=folder)
@@ -101,10 +101,10 @@ def test_the_command_measures_shifts_and_corruptions(constant_weights, tmp_path,
     data = write_arrays(tmp_path / "data", classes=6, val=5, size=64)
     out = tmp_path / "robust.json"
     arguments = ["--data", data, "--folder", constant_weights, "--limit", "6", "--corruptions", "--out", out]
-    ended = command(main, "stock", "lip-seed1", "lip-seed2", *arguments)
+    ended = command(main, "mine-stock", "mine-lip", "mine-lip-seed2", *arguments)
     assert (ended.status, ended.out) == (0, ""), ended.err
     seen = json.loads(out.read_text())
-    assert list(seen["networks"]) == ["stock", "lip-seed1", "lip-seed2"]
+    assert list(seen["networks"]) == ["mine-stock", "mine-lip", "mine-lip-seed2"]
     for network in seen["networks"].values():
         assert network["accuracy"]["images"] == 6
         assert {row["images"] for row in network["classes"].values()} == {1}  # of photos in order of their classes
@@ -114,29 +114,46 @@ def test_the_command_measures_shifts_and_corruptions(constant_weights, tmp_path,
         assert len(network["corruptions"]["severities"]) == 15
         assert network["corruptions"]["mean_error"] == 83.33
         assert network["corruptions"]["mce"] == 1
-    assert list(seen["seeds"]) == ["lip"]
-    assert seen["seeds"]["lip"]["top1"] == {"mean": 16.67, "min": 16.67, "max": 16.67, "deviation": 0}
-    assert set(seen["seeds"]["lip"]) == {
+    assert list(seen["seeds"]) == ["mine-lip"]
+    assert seen["seeds"]["mine-lip"]["top1"] == {"seeds": 2, "mean": 16.67, "min": 16.67, "max": 16.67, "deviation": 0}
+    assert set(seen["seeds"]["mine-lip"]) == {
         *("top1", "top5", "calibration_error", "crops", "circular", "mean_error", "mce")
     }
     assert seen["data"] == {"name": "data", "split": "val", "limit": 6}
-    assert seen["command"].startswith("python -m models.evaluate stock lip-seed1 lip-seed2 --data data --split val")
+    assert seen["command"].startswith(
+        "python -m models.evaluate mine-stock mine-lip mine-lip-seed2 --data data --split val"
+    )
     assert "--limit 6 --shifts --corruptions" in seen["command"]
     assert "synthetic" in seen["methods"]["differences"]["frost"]
     assert seen["machine"]["torch"] == torch.__version__
     assert str(tmp_path) not in out.read_text()
 
 
+def test_cards_get_all_that_was_measured(constant_weights, tmp_path, command):
+    data = write_arrays(tmp_path / "data", classes=6, val=1, size=64)
+    names = ["mine-stock", "mine-lip", "mine-lip-seed2"]
+    ended = command(main, *names, "--data", data, "--folder", constant_weights, "--corruptions", "--card")
+    assert ended.status == 0, ended.err
+    seen = json.loads(ended.out)
+    stock, lip, other = (json.loads((constant_weights / f"{name}.json").read_text()) for name in names)
+    for card, name in zip((stock, lip, other), names, strict=True):
+        for key in ("accuracy", "shifts", "corruptions"):
+            assert card[key] == seen["networks"][name][key]
+    assert "spread" not in stock
+    assert "spread" not in other
+    assert lip["spread"] == seen["seeds"]["mine-lip"]
+
+
 def test_what_was_not_asked_for_is_not_there(constant_weights, tmp_path, command):
     data = write_arrays(tmp_path / "data", classes=6, val=5, size=64)
     arguments = ["--data", data, "--folder", constant_weights]
-    seen = json.loads(command(main, "stock", *arguments).out)
-    assert {"shifts", "corruptions"} & set(seen["networks"]["stock"]) == {"shifts"}
+    seen = json.loads(command(main, "mine-stock", *arguments).out)
+    assert {"shifts", "corruptions"} & set(seen["networks"]["mine-stock"]) == {"shifts"}
     assert set(seen["methods"]) == {"shifts"}
-    bare = json.loads(command(main, "stock", *arguments, "--no-shifts").out)
-    assert {"shifts", "corruptions"} & set(bare["networks"]["stock"]) == set()
+    bare = json.loads(command(main, "mine-stock", *arguments, "--no-shifts").out)
+    assert {"shifts", "corruptions"} & set(bare["networks"]["mine-stock"]) == set()
     assert bare["methods"] == {}
-    assert bare["networks"]["stock"]["accuracy"]["images"] == 30
+    assert bare["networks"]["mine-stock"]["accuracy"]["images"] == 30
 
 
 def test_robustness_by_hand():
@@ -145,15 +162,16 @@ def test_robustness_by_hand():
         "stock-seed2": {"fog": [0.3, 0.5], "snow": [0.3, 0.3]},  # the two together: fog 0.3, snow 0.2
         "lip": {"fog": [0.1, 0.2], "snow": [0.2, 0.2]},
     }
-    seen = measure_robustness(errors, ["stock-seed1", "stock-seed2"])
+    seen = measure_robustness(errors, ["stock-seed1", "stock-seed2"], 200)
     assert seen["lip"] == {
+        "images": 200,
         "severities": {"fog": [10, 20], "snow": [20, 20]},
         "errors": {"fog": 15, "snow": 20},
         "mean_error": 17.5,
         "mce": 0.75,
     }
     assert (seen["stock-seed1"]["mce"], seen["stock-seed2"]["mce"]) == (0.5833, 1.4167)
-    assert measure_robustness(errors, [])["lip"]["mce"] is None
+    assert measure_robustness(errors, [], 200)["lip"]["mce"] is None
 
 
 def test_spread_over_seeds_by_hand():
@@ -165,11 +183,11 @@ def test_spread_over_seeds_by_hand():
         logits[count:] = logits[count:].roll(1, 1)
         return evaluate(logits, labels, classes, "val")
 
-    evaluations = {"lip": right(1), "soft-seed1": right(0), "lip-seed1": right(2), "lip-seed12": right(4)}
+    evaluations = {"a-lip": right(1), "a-soft-seed1": right(0), "a-lip-seed1": right(2), "a-lip-seed12": right(4)}
     seen = spread_over_seeds(evaluations)
-    assert list(seen) == ["lip"]  # soft has no second seed
+    assert list(seen) == ["a-lip"]  # soft has no second seed
     # 25, 50 and 100: mean 58 1/3, squares of the distances 1111.1 + 69.4 + 1736.1, over two
-    assert seen["lip"]["top1"] == {"mean": 58.3333, "min": 25, "max": 100, "deviation": 38.1881}
+    assert seen["a-lip"]["top1"] == {"seeds": 3, "mean": 58.3333, "min": 25, "max": 100, "deviation": 38.1881}
 
 
 def test_a_folder_without_weights_is_told(arrays, tmp_path, command):

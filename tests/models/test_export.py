@@ -15,17 +15,22 @@ from models.zoo import read_description
 from .conftest import write_run
 
 
-def test_convolutions_are_stored_in_half_precision_and_the_rest_as_it_was(tmp_path, command):
+def test_convolutions_are_stored_in_int8_and_the_rest_as_it_was(tmp_path, command):
     run = write_run(tmp_path / "run", "lip")
     ended = command(main, run, "--name", "mine", "--folder", tmp_path / "weights")
     assert (ended.status, ended.out.strip()) == (0, "mine")
     path = tmp_path / "weights" / "mine.safetensors"
     stored, trained = load_file(path), load_file(run / "weights.safetensors")
     network = resnet(18, "lip", width=4, stem="small", num_classes=3)
-    halved = {f"{name}.weight" for name, m in network.named_modules() if type(m).__name__ in ("Conv2d", "Linear")}
-    assert stored.keys() == trained.keys()
+    rounded = {f"{name}.weight" for name, m in network.named_modules() if type(m).__name__ in ("Conv2d", "Linear")}
+    assert stored.keys() == trained.keys() | {f"{key}_scale" for key in rounded}
     for key, value in trained.items():
-        assert torch.equal(stored[key], value.half() if key in halved else value), key
+        if key in rounded:
+            assert stored[key].dtype == torch.int8
+            for channel, steps, scale in zip(value, stored[key], stored[f"{key}_scale"], strict=True):
+                assert (steps * scale - channel).abs().max() <= 0.5001 * channel.abs().max() / 127, key
+        else:
+            assert torch.equal(stored[key], value), key
     description = read_description("mine", tmp_path / "weights")
     assert description.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert description.data["terms"] == "ImageNet's terms: research and education"
@@ -44,6 +49,11 @@ def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
     assert not torch.equal(checkpoint["network.fc.bias"], checkpoint["average.fc.bias"])
     assert torch.equal(stored["fc.bias"], averages["fc.bias"])
     assert read_description("resnet18-w4-tinyimagenet4-stock", tmp_path / "weights").epochs == 3
+
+
+def test_another_seed_ends_the_name(tmp_path, command):
+    ended = command(main, write_run(tmp_path / "run", "soft", seed=2), "--folder", tmp_path / "weights")
+    assert ended.out.strip() == "resnet18-w4-tinyimagenet3-soft-seed2"
 
 
 @pytest.mark.parametrize("missing", ["run.json", "weights.safetensors"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.data import ClassLabel
 from models.resnet import VARIANTS, count_macs, count_parameters, resnet
-from models.zoo import Card, list_weights, load, read_card, read_description, update_card
+from models.zoo import Card, WeightsName, list_sets, list_weights, load, read_card, read_description, update_card
 
 from .conftest import ACCURACY, REJECTION, WNIDS, WORDS
 
@@ -29,15 +29,27 @@ def test_weights_are_listed_in_the_order_of_the_variants(weights):
     assert list_weights(weights / "absent") == []
 
 
+def test_sets_are_named_apart_from_variants_and_seeds(weights):
+    for seed in (10, 2):
+        for ending in (".safetensors", ".json"):
+            copied = (weights / f"{NAMES[3]}{ending}").read_bytes()
+            (weights / f"{NAMES[3]}-seed{seed}{ending}").write_bytes(copied)
+    assert list_weights(weights) == [*NAMES[:4], f"{NAMES[3]}-seed2", f"{NAMES[3]}-seed10", *NAMES[4:]]
+    assert list_sets(weights) == {"resnet18-w4-tinyimagenet3": NAMES}
+    assert WeightsName.read("mine-max-lip-seed12") == ("mine-max", "lip", 12)
+    assert WeightsName.read("mine-blur") is None
+
+
 def test_a_card_has_every_field_and_nothing_else(weights):
     content = json.loads((weights / f"{NAMES[4]}.json").read_text())
-    assert set(content) == set(KEYS.split()) == {field.name for field in fields(Card)}
+    assert set(content) == set(KEYS.split())
+    assert {field.name for field in fields(Card)} == set(content) | {"shifts", "corruptions", "spread"}
     assert set(content["data"]) == {"name", "description", "url", "terms", "train_images", "val_images"}
     card = read_card(NAMES[4], weights)
     assert (card.variant, card.depth, card.width, card.stem, card.input_size) == ("lip", 18, 4, "small", 32)
     assert card.classes == tuple(ClassLabel(w, t) for w, t in zip(WNIDS[:3], WORDS, strict=False))
     assert (card.accuracy, card.rejection, card.temperature, card.threshold) == (ACCURACY, REJECTION, 2.0, 0.4)
-    assert (card.seed, card.epochs, card.data["train_images"], card.data["val_images"]) == (3, 3, 640, 30)
+    assert (card.seed, card.epochs, card.data["train_images"], card.data["val_images"]) == (0, 3, 640, 30)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,12 +61,14 @@ def test_a_network_is_loaded_as_it_was_exported(name, weights, tmp_path):
     assert loaded.network.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert loaded.card.parameters == count_parameters(loaded.network)
     assert loaded.card.macs == count_macs(loaded.network, 32)
-    # By hand: the run's network, its convolutions and its linear layer rounded to half precision.
+    # By hand: the run's network, each output channel of its convolutions and of its linear layer in 127 steps a sign.
     plain = resnet(18, variant, width=4, stem="small", num_classes=3).eval()
     plain.load_state_dict(load_file(tmp_path / "runs" / variant / "weights.safetensors"))
     for module in plain.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.weight.data = module.weight.data.half().float()
+            for channel in module.weight.data:
+                step = channel.abs().max() / 127
+                channel.copy_((channel / step).round() * step)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(loaded.network(x), plain(x), rtol=1e-4, atol=1e-4)

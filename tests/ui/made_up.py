@@ -53,11 +53,12 @@ def load(variant: Variant, seed: int = 0) -> Loaded:
         licence="MIT",
         date="2026-01-02",
         sha256="0123456789abcdef" * 4,
-        storage="fp16 convolutions, fp32 norms",
+        storage="int8 convolutions",
         temperature=1.25,
         threshold=0.43,
         accuracy={"split": "val", "images": 600, "top1": TOP1[variant], "top5": 97.5, "calibration_error": 1.7},
         rejection={
+            "size": 64,
             "known_kept": 82.4,
             "known_images": 300,
             "unknown_rejected": 79.6,
