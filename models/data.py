@@ -3,35 +3,43 @@
 Arrays are ``{split}_images.npy`` (N, S, S, 3) uint8 and ``{split}_labels.npy`` (N,) beside ``classes.tsv`` (WNID, tab,
 words; a label is the rank of its WNID). A folder holds ``{split}/WNID/*`` and, if it likes, ``classes.tsv``.
 Pictures are photos of unequal shape only in the folder form: they are brought to a square by `square`.
+
+`augmented_batches` and `square_batches` are how a training gets them. Arrays lie on its device, where a whole batch is
+cropped or scaled at once; photos are opened one by one, in as many processes as are asked for.
 """
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
+
+from models.augment import Augmentation, crop_batch, crop_photo
 
 __all__ = [
     "CENTRE",
     "MEAN",
     "STD",
+    "ArrayImages",
     "ClassLabel",
     "Images",
-    "LabelledImages",
-    "ShuffledIndices",
+    "augmented_batches",
     "normalise",
     "open_images",
     "read_class_list",
     "read_image",
+    "shuffled",
     "square",
+    "square_batches",
 ]
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, per channel of RGB in 0..1
@@ -111,29 +119,43 @@ def _choose(wnids: Sequence[str], chosen: Sequence[str] | None) -> list[str]:
     return list(chosen)
 
 
-class _ArrayImages:
-    def __init__(self, folder: Path, split: str, chosen: Sequence[str] | None) -> None:
-        words = _read_words(folder / "classes.tsv")
-        labels = np.load(folder / f"{split}_labels.npy")
-        wnids = sorted(words) or [str(label) for label in range(int(labels.max()) + 1)]
-        kept = _choose(wnids, chosen)
-        self.classes = tuple(ClassLabel(wnid, words.get(wnid, wnid)) for wnid in kept)
-        new_label = np.full(len(wnids), -1)
-        new_label[[wnids.index(wnid) for wnid in kept]] = np.arange(len(kept))
-        rows = np.flatnonzero(new_label[labels] >= 0)
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(
-                f"{split}_images.npy must hold uint8 of shape (N, S, S, 3), it holds {images.dtype} of {images.shape}"
-            )
-        self.images = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)  # (N, 3, S, S), channels last in memory
-        self.labels = new_label[labels][rows]
+@dataclass(eq=False)
+class ArrayImages:
+    """Labelled images of one size in a device's memory: (N, 3, H, W) uint8 in any layout, and (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[ClassLabel, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index], int(self.labels[index])
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same images on a device."""
+        return type(self)(self.images.to(device), self.labels.to(device), self.classes)
+
+
+def _read_arrays(folder: Path, split: str, chosen: Sequence[str] | None) -> ArrayImages:
+    words = _read_words(folder / "classes.tsv")
+    labels = np.load(folder / f"{split}_labels.npy")
+    wnids = sorted(words) or [str(label) for label in range(int(labels.max()) + 1)]
+    kept = _choose(wnids, chosen)
+    new_label = np.full(len(wnids), -1)
+    new_label[[wnids.index(wnid) for wnid in kept]] = np.arange(len(kept))
+    rows = np.flatnonzero(new_label[labels] >= 0)
+    images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"{split}_images.npy must hold uint8 of shape (N, S, S, 3), it holds {images.dtype} of {images.shape}"
+        )
+    return ArrayImages(
+        torch.from_numpy(images[rows]).permute(0, 3, 1, 2),  # (N, 3, S, S), channels last in memory
+        torch.from_numpy(new_label[labels[rows]]),
+        tuple(ClassLabel(wnid, words.get(wnid, wnid)) for wnid in kept),
+    )
 
 
 class _FolderImages:
@@ -167,7 +189,7 @@ def open_images(folder: str | Path, split: str, classes: Sequence[str] | None = 
     """
     folder = Path(folder)
     if (folder / f"{split}_images.npy").exists():
-        return _ArrayImages(folder, split, classes)
+        return _read_arrays(folder, split, classes)
     if (folder / split).is_dir():
         return _FolderImages(folder, split, classes)
     raise FileNotFoundError(f"{folder} must hold {split}_images.npy or a folder {split}/, it holds neither")
@@ -178,6 +200,9 @@ def square(image: Tensor, size: int) -> Tensor:
 
     This is the networks' way to look at a picture, in evaluation and on the page alike. Training's crops show things
     larger than they are; a rim left out makes up for it (Touvron et al. 2019, arXiv 1906.06423).
+
+    Shape:
+        (..., 3, H, W) -> (..., 3, size, size).
     """
     resized = v2.functional.resize(image, [round(size / CENTRE)], antialias=True)
     squared: Tensor = v2.functional.center_crop(resized, [size])
@@ -185,48 +210,82 @@ def square(image: Tensor, size: int) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Return uint8 images (..., 3, H, W) as float32 with ImageNet's mean and deviation taken out."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
-    return (images.float() / 255 - mean) / std
+    """Return images from 0 to 255 (..., 3, H, W) as float32 with ImageNet's mean and deviation taken out."""
+    # By channel, for a tensor of the means would have to be copied to a GPU at each call, which waits for its work.
+    channels = zip(images.unbind(dim=-3), MEAN, STD, strict=True)
+    return torch.stack([(channel.float() / 255 - mean) / std for channel, mean, std in channels], dim=-3)
 
 
-class LabelledImages(Dataset[tuple[Tensor, int]]):
-    """Images as a network gets them: augmented for training, `square` for evaluation.
+def shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    """Return the indices of one epoch, (count,) int64 on the processor, in an order drawn from (seed, epoch)."""
+    generator = torch.Generator().manual_seed(hash((seed, epoch)) % 2**63)
+    return torch.randperm(count, generator=generator)
 
-    An item is asked for by (epoch, index); the augmentation is drawn from (seed, epoch, index) alone, so that it is
-    the same whatever the number of workers and wherever a run was resumed.
-    """
 
-    def __init__(self, images: Images, size: int, *, augment: bool, seed: int = 0, least_area: float = 0.35) -> None:
-        self.images, self.size, self.seed = images, size, seed
-        self.augment: v2.Transform | None = None
-        if augment:
-            crop = v2.RandomResizedCrop(size, scale=(least_area, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
-            self.augment = v2.Compose([crop, v2.RandomHorizontalFlip()])
+class _Photos(Dataset[tuple[Tensor, int]]):
+    """Images one by one, (3, size, size) uint8: augmented if there is an augmentation, else `square`."""
+
+    def __init__(self, images: Images, size: int, augmentation: Augmentation | None = None) -> None:
+        self.images, self.size, self.augmentation = images, size, augmentation
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = key
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = self.images[index]
-        if self.augment is None:
+        if self.augmentation is None:
             return square(image, self.size), label
-        # The processor's generator alone: torch.manual_seed visits every kind of device and takes longer than a crop.
-        torch.default_generator.manual_seed(hash((self.seed, epoch, index)) % 2**63)
-        return self.augment(image), label
+        (crop,) = self.augmentation.draw_crops(np.array([index]), *image.shape[1:])
+        return crop_photo(image, crop, self.size), label
 
 
-class ShuffledIndices(Sampler[tuple[int, int]]):
-    """Keys (epoch, index) of one epoch in an order drawn from (seed, epoch), beginning after ``done`` samples."""
+_Batch = tuple[Tensor, Tensor]
 
-    def __init__(self, count: int, seed: int, epoch: int, done: int = 0) -> None:
-        self.count, self.seed, self.epoch, self.done = count, seed, epoch, done
 
-    def __len__(self) -> int:
-        return self.count - self.done
+def _load(photos: _Photos, indices: Sequence[Sequence[int]], device: torch.device, workers: int) -> Iterator[_Batch]:
+    # From pinned memory a copy to a GPU goes on beside its work.
+    loader = DataLoader(photos, batch_sampler=indices, num_workers=workers, pin_memory=device.type == "cuda")
+    for batch, labels in loader:
+        yield batch.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
-        for index in torch.randperm(self.count, generator=generator)[self.done :].tolist():
-            yield self.epoch, index
+
+def augmented_batches(
+    images: Images, indices: Tensor, size: int, augmentation: Augmentation, device: torch.device, workers: int = 0
+) -> Iterator[_Batch]:
+    """Yield batches of images as a network is trained on them, before `normalise`, with their labels.
+
+    Args:
+        images: arrays must lie on the device.
+        indices: of each batch's images, (batches, N), on the processor.
+        workers: processes that open photos.
+
+    Shape:
+        (N, 3, size, size) from 0 to 255, float32 from arrays and uint8 from photos, and (N,) int64.
+    """
+    if not isinstance(images, ArrayImages):
+        yield from _load(_Photos(images, size, augmentation), indices.tolist(), device, workers)
+        return
+    # All that a GPU needs for the epoch is sent at once: whatever is sent later waits for its work.
+    crops = augmentation.draw_crops(np.arange(len(images)), *images.images.shape[2:]).to(device)
+    for chosen in indices.to(device):
+        yield crop_batch(images.images[chosen], crops[chosen], size), images.labels[chosen]
+
+
+def square_batches(
+    images: Images, size: int, device: torch.device, workers: int = 0, batch_size: int = 250
+) -> Iterator[_Batch]:
+    """Yield all images in their order as a network is judged on them, before `normalise`, with their labels.
+
+    Args:
+        images: arrays must lie on the device.
+        workers: processes that open photos.
+
+    Shape:
+        (N, 3, size, size) uint8 and (N,) int64.
+    """
+    parts = torch.arange(len(images)).split(batch_size)
+    if not isinstance(images, ArrayImages):
+        yield from _load(_Photos(images, size), [part.tolist() for part in parts], device, workers)
+        return
+    for batch, labels in zip(images.images.split(batch_size), images.labels.split(batch_size), strict=True):
+        yield square(batch, size), labels

@@ -2,15 +2,16 @@
 
 For each network: top-1, top-5, top-1 of every class, and the calibration error of its probabilities after the card's
 temperature. (`models.calibrate` chose the temperature on half of the validation images, so their calibration error is
-a shade too good.) Then how often its answer survives a shift
-(`models.shifts`; ``--no-shifts`` leaves it out), and with ``--corruptions`` its errors under 15 corruptions at five
-severities (`models.robustness`) together with mCE, the mean over corruptions of the errors over those of `stock`.
-All networks of the same classes see the same shifts and the same corrupted photos. The `stock` of mCE is as deep and as
-wide and knows the same classes; where several are given, mCE is relative to their mean.
+a shade too good.) Then how often its answer survives a shift (`models.shifts`; ``--no-shifts`` leaves it out), and with
+``--corruptions`` its errors under 15 corruptions at five severities (`models.robustness`) together with mCE, the mean
+over corruptions of the errors over those of `stock`. All networks of the same classes see the same shifts and the same
+corrupted photos. The `stock` of mCE is as deep and as wide and knows the same classes; where several are given, mCE is
+relative to their mean.
 
 Names that differ only in an ending ``-seed1``, ``-seed2`` ... are one network trained again: ``seeds`` has their mean
 and spread. ``--card`` writes all that was measured into the cards, the spread into that of seed 0. ``--limit`` takes so
-many photos, evenly spaced through the split. ``--out`` writes the JSON into a file.
+many photos, evenly spaced through the split, ``--corrupted`` so many of these for the corruptions. ``--out`` writes the
+JSON into a file.
 """
 
 import json
@@ -230,6 +231,12 @@ def spread_over_seeds(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[s
     }
 
 
+def _evenly(count: int, most: int | None) -> list[int]:
+    """Return so many ranks, evenly spaced, of ``count``; all for None."""
+    taken = min(most or count, count)
+    return [rank * count // taken for rank in range(taken)]
+
+
 def _evaluate_alike(
     networks: Mapping[str, nn.Module],
     descriptions: Mapping[str, Description],
@@ -239,12 +246,12 @@ def _evaluate_alike(
     limit: int | None,
     shifts: bool,
     corruptions: bool,
+    corrupted: int | None,
     seed: int,
 ) -> dict[str, Evaluation]:
     """Evaluate networks that know the same classes, see photos at the same size and are equally deep and wide."""
     size = next(iter(descriptions.values())).input_size
-    count = min(limit or len(images), len(images))
-    indices = [rank * len(images) // count for rank in range(count)]
+    indices = _evenly(len(images), limit)
     pairs = [images[index] for index in indices]
     squares, labels = torch.stack([square(image, size) for image, _ in pairs]), torch.tensor([k for _, k in pairs])
     rimmed = torch.stack([with_rim(image, size) for image, _ in pairs]) if shifts else squares
@@ -257,7 +264,9 @@ def _evaluate_alike(
         if shifts:
             results[name]["shifts"] = measure_consistency(classifiers[name], squares, rimmed, seed)
     if corruptions:
-        errors = count_errors(classifiers, squares, labels, indices, seed)
+        ranks = _evenly(len(indices), corrupted)
+        count = len(ranks)
+        errors = count_errors(classifiers, squares[ranks], labels[ranks], [indices[rank] for rank in ranks], seed)
         baseline = [name for name in networks if descriptions[name].variant == "stock"]
         for name, robustness in measure_robustness(errors, baseline, count).items():
             results[name]["corruptions"] = robustness
@@ -299,6 +308,7 @@ def main(
     card: Annotated[bool, typer.Option("--card", help="write what was measured into the cards")] = False,
     shifts: Annotated[bool, typer.Option(help="measure shift consistency: four more answers a photo")] = True,
     corruptions: Annotated[bool, typer.Option(help="measure errors under corruptions: 75 more")] = False,
+    corrupted: Annotated[int | None, typer.Option(min=1, help="of photos, evenly spaced; all by default")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of shifts and corruptions")] = 0,
     out: Annotated[Path | None, typer.Option(help="file for the JSON instead of standard output")] = None,
     folder: Annotated[Path, typer.Option(help="where the weights lie")] = WEIGHTS,
@@ -336,6 +346,7 @@ def main(
             limit=limit,
             shifts=shifts,
             corruptions=corruptions,
+            corrupted=corrupted,
             seed=seed,
         )
     spreads = spread_over_seeds(results)
@@ -353,6 +364,7 @@ def main(
     command = ["python", "-m", "models.evaluate", *(names or ()), "--data", data.resolve().name, "--split", split]
     command += [] if limit is None else ["--limit", str(limit)]
     command += ["--shifts" if shifts else "--no-shifts", "--corruptions" if corruptions else "--no-corruptions"]
+    command += [] if corrupted is None else ["--corrupted", str(corrupted)]
     command += ["--seed", str(seed), "--threads", str(threads), "--device", device]
     methods: dict[str, str | dict[str, str]] = {}
     if shifts:

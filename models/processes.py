@@ -11,7 +11,7 @@ part, average to one without bias, but it is not to the last digit that of the w
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,8 +26,6 @@ __all__ = ["Processes", "join_processes", "own_device"]
 
 # The others wait while the first looks at the validation images; PyTorch's ten minutes are few for ImageNet's 50,000.
 _PATIENCE = timedelta(hours=2)
-
-_Key = tuple[int, int]  # of a sample: epoch and index
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,17 @@ class Processes:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(network, broadcast_buffers=False)
 
-    def part_of(self, batches: Iterable[list[_Key]], *, with_previous: bool = False) -> Iterator[list[_Key]]:
-        """Yield this process's part of each batch.
+    def part_of(self, batches: Tensor, *, with_previous: bool = False) -> Tensor:
+        """Return this process's part of each batch: (batches, N) -> (batches, N / count), or one more.
 
         Args:
-            batches: keys of samples, in a number that is a multiple of the number of processes.
+            batches: indices of samples; N is a multiple of the number of processes.
             with_previous: put first the sample before the part in the batch, before the batch's first its last.
         """
-        for batch in batches:
-            size = len(batch) // self.count
-            first = self.rank * size
-            previous = [batch[first - 1]] if with_previous else []
-            yield previous + batch[first : first + size]
+        size = batches.shape[1] // self.count
+        first = self.rank * size
+        part = batches[:, first : first + size]
+        return torch.cat((batches[:, [first - 1]], part), dim=1) if with_previous else part
 
     def agree_on(self, number: int, device: torch.device) -> bool:
         """Return whether all processes hold the same number."""

@@ -2,15 +2,22 @@
 
 SGD with Nesterov momentum, cosine learning rate with warm-up, label smoothing, random crops and flips, an exponential
 moving average of the weights (EMA), which is what is kept. Everything random is drawn from (seed, epoch, sample) or
-(seed, step), so that a run resumed from its checkpoint ends bitwise as the unbroken one. Nothing is pickled:
-checkpoints are safetensors.
+(seed, step), so that a run resumed from its checkpoint takes the unbroken one's steps, and on a processor ends bitwise
+as it. (On a GPU some sums are taken in an order that is not fixed, and the fastest convolutions are found by timing.)
+Nothing is pickled: checkpoints are safetensors.
+
+``--device cuda`` never waits for the GPU within an epoch: arrays lie in its memory and are augmented there, and the
+loss is read at the epoch's end. ``--compile`` fuses what lies between convolutions, after a minute or so for each image
+size. ``log.csv`` tells the seconds of each epoch's training, without validation: ``--schedule 64x2`` measures one, in
+its second row.
 
 ``torchrun --nproc-per-node 8 -m models.train ... --device cuda`` trains with eight processes, on several machines with
 torchrun's ``--nnodes`` and with DATA and OUT in folders that all of them see. The batch size stays that of the whole
 step, and each step sees the samples, crops and mixed pairs that it would in one process; `models.processes` says what
 becomes of batch norm.
 
-The weights in models/weights came from this command, once for each variant, on one thread of the processor:
+The weights in models/weights came from this command, once for each variant, on one thread of the processor, with crops
+drawn by torchvision from its own numbers:
 ``python -m models.train --data FOLDER --out runs/VARIANT --variant VARIANT --classes models/tinyimagenet30.txt
 --schedule 32x4,48x10,64x4``
 """
@@ -20,7 +27,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,13 +38,22 @@ import typer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from models.augment import Augmentation
 from models.command import open_device, plain_errors
 from models.curves import write_curves
-from models.data import Images, LabelledImages, ShuffledIndices, normalise, open_images, read_class_list
+from models.data import (
+    ArrayImages,
+    Images,
+    augmented_batches,
+    normalise,
+    open_images,
+    read_class_list,
+    shuffled,
+    square_batches,
+)
 from models.processes import Processes, join_processes, own_device
 from models.recipe import Recipe, learning_rate, parse_schedule
 from models.resnet import Stem, Variant, resnet
@@ -48,9 +64,12 @@ __all__ = ["Recipe", "train"]
 class _State:
     """What a checkpoint holds: network, its EMA, the optimiser's momentum, the step, the epoch's sum of losses."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network, self.average = network, copy.deepcopy(network).eval()
-        self.step, self.loss_sum = 0, 0.0
+        self.step, self.loss_sum = 0, torch.zeros((), device=device)
+        pairs = list(zip(self.average.state_dict().values(), network.state_dict().values(), strict=True))
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
         spared = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
         self.optimiser = torch.optim.SGD(
@@ -64,12 +83,10 @@ class _State:
     def update_average(self, decay: float) -> None:
         """Move the EMA towards the network; early on with a shorter memory, so that the start is soon forgotten."""
         weight = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        values = self.network.state_dict().values()
-        for average, value in zip(self.average.state_dict().values(), values, strict=True):
-            if value.is_floating_point():
-                average.lerp_(value, weight)
-            else:
-                average.copy_(value)
+        for average, value in self._copied:
+            average.copy_(value)
+        averages, values = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(averages, values, weight)
 
     def save(self, path: Path) -> None:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
@@ -78,8 +95,8 @@ class _State:
             if "momentum_buffer" in self.optimiser.state[parameter]:
                 tensors[f"momentum.{name}"] = self.optimiser.state[parameter]["momentum_buffer"]
         part = path.with_suffix(".part")
-        contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        save_file(contiguous, part, metadata={"step": str(self.step), "loss_sum": repr(self.loss_sum)})
+        contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        save_file(contiguous, part, metadata={"step": str(self.step), "loss_sum": repr(self.loss_sum.item())})
         part.replace(path)
 
     def load(self, path: Path) -> None:
@@ -89,7 +106,8 @@ class _State:
             for name in file.keys():  # noqa: SIM118 - not a dict
                 group, _, key = name.partition(".")
                 groups[group][key] = file.get_tensor(name)
-        self.step, self.loss_sum = int(facts["step"]), float(facts["loss_sum"])
+        self.step = int(facts["step"])
+        self.loss_sum.fill_(float(facts["loss_sum"]))
         self.network.load_state_dict(groups["network"])
         self.average.load_state_dict(groups["average"])
         for name, parameter in self.network.named_parameters():
@@ -108,32 +126,18 @@ def _mixer(recipe: Recipe, classes: int) -> v2.Transform | None:
     return v2.RandomChoice(choices) if choices else None
 
 
-def _batches(
-    images: Images, recipe: Recipe, epoch: int, done: int, workers: int, processes: Processes, with_previous: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    dataset = LabelledImages(
-        images, recipe.size(epoch), augment=True, seed=recipe.seed, least_area=recipe.least_crop_area
-    )
-    keys, size = list(ShuffledIndices(len(images), recipe.seed, epoch, done)), recipe.batch_size
-    batches = (keys[first : first + size] for first in range(0, len(keys) - size + 1, size))
-    own = processes.part_of(batches, with_previous=with_previous)
-    return iter(DataLoader(dataset, batch_sampler=own, num_workers=workers))
-
-
 @torch.no_grad()
 def _validate(
-    network: nn.Module, images: Images, size: int, recipe: Recipe, workers: int, device: torch.device
+    network: nn.Module, images: Images, size: int, recipe: Recipe, device: torch.device, workers: int
 ) -> float:
     """Return a network's top-1 in percent."""
-    dataset = LabelledImages(images, size, augment=False)
-    keys = [(0, index) for index in range(len(images))]
-    right = 0
-    for batch, labels in DataLoader(dataset, 250, sampler=keys, num_workers=workers):
-        x = normalise(batch.to(device))
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    for batch, labels in square_batches(images, size, device, workers):
+        x = normalise(batch).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-            answer = network(x.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()
-        right += int((answer == labels).sum())
-    return 100 * right / len(images)
+            answer = network(x)
+        right += (answer.argmax(1) == labels).sum()
+    return 100 * right.item() / len(images)
 
 
 def train(
@@ -146,6 +150,7 @@ def train(
     resume: bool = False,
     workers: int = 0,
     device: str | torch.device = "cpu",
+    compiled: bool = False,
     validate_every: int = 1,
     checkpoint_minutes: float = 5.0,
 ) -> dict[str, Tensor]:
@@ -157,7 +162,10 @@ def train(
 
     Args:
         network: from (N, 3, S, S) to (N, classes); trained in place.
+        images: arrays are moved to the device, once.
         resume: continue at the step of the checkpoint in ``out``, if there is one.
+        workers: processes that open photos, for each process that trains.
+        compiled: let torch.compile fuse the network's operations, once for each image size.
         validate_every: epochs from one look at the validation images to the next; the last epoch always has one.
 
     Raises:
@@ -175,11 +183,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.csv"
     device = torch.device(device)
+    images, validation = (some.to(device) if isinstance(some, ArrayImages) else some for some in (images, validation))
     # torch documents memory_format alone, its overloads leave it out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spread = processes.spread(network.to(device), device)
+    spread: Callable[[Tensor], Tensor] = processes.spread(network.to(device), device)
+    if compiled:
+        # A size that is left open would cost every step; the network itself stays as it is, with its keys.
+        spread = torch.compile(spread, dynamic=False)
     running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-    state = _State(network, recipe)
+    state = _State(network, recipe, device)
     if resume and checkpoint.exists():
         state.load(checkpoint)
     if not processes.agree_on(state.step, device):
@@ -195,14 +207,23 @@ def train(
         network.train()
         start = time.monotonic()
         first = state.step - epoch * steps_per_epoch
-        batches = _batches(images, recipe, epoch, first * recipe.batch_size, workers, processes, guests > 0)
+        order = shuffled(len(images), recipe.seed, epoch)[: steps_per_epoch * recipe.batch_size]
+        indices = order.view(steps_per_epoch, recipe.batch_size)[first:]
+        batches = augmented_batches(
+            images,
+            processes.part_of(indices, with_previous=guests > 0),
+            recipe.size(epoch),
+            Augmentation(recipe.seed, epoch, recipe.least_crop_area),
+            device,
+            workers,
+        )
         name = f"epoch {epoch + 1}/{recipe.epochs}"
         silent = not processes.is_first
         for batch, labels in tqdm(batches, name, total=steps_per_epoch, initial=first, mininterval=5, disable=silent):
             torch.manual_seed(hash((recipe.seed, state.step)) % 2**63)
             for group in state.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, state.step, steps_per_epoch)
-            x, target = normalise(batch.to(device)), labels.to(device)
+            x, target = normalise(batch), labels
             if mixer is not None:
                 x, target = mixer(x, target)
                 x, target = x[guests:], target[guests:]
@@ -215,25 +236,25 @@ def train(
             state.step += 1
             mean_loss = loss.detach()
             processes.average_([mean_loss, *running])
-            state.loss_sum += mean_loss.item()
+            state.loss_sum += mean_loss
             state.update_average(recipe.ema_decay)
             if processes.is_first and time.monotonic() - saved > 60 * checkpoint_minutes:
                 state.save(checkpoint)
                 saved = time.monotonic()
-        epoch_loss = state.loss_sum / steps_per_epoch
+        epoch_loss = state.loss_sum.item() / steps_per_epoch  # here the device is waited for
+        seconds = time.monotonic() - start
         if not math.isfinite(epoch_loss):
             raise ValueError(
                 f"the loss is {epoch_loss} in epoch {epoch + 1}, learning_rate {recipe.learning_rate} is too high"
             )
-        state.loss_sum = 0.0
+        state.loss_sum.zero_()
         if not processes.is_first:
             continue
         top1 = ""
         if (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs:
             last_size = recipe.schedule[-1][0]
-            top1 = f"{_validate(state.average, validation, last_size, recipe, workers, device):.2f}"
+            top1 = f"{_validate(state.average, validation, last_size, recipe, device, workers):.2f}"
         with log.open("a", newline="") as file:
-            seconds = time.monotonic() - start
             row = [epoch + 1, recipe.size(epoch), f"{epoch_loss:.4f}", top1, f"{seconds:.1f}"]
             csv.writer(file).writerow(row)
         state.save(checkpoint)
@@ -289,8 +310,9 @@ def main(
     seed: Annotated[int, typer.Option(help="of all that is random")] = Recipe.seed,
     resume: Annotated[bool, typer.Option("--resume", help="continue at the checkpoint in OUT, if any")] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="epochs between looks at the validation images")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="processes that load images, for each that trains")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="processes that open photos, for each that trains")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="fuse operations, once for each image size")] = False,
 ) -> None:
     """Train a ResNet that pools as VARIANT says."""
     with plain_errors():
@@ -317,6 +339,7 @@ def main(
         if images.classes != validation.classes:
             raise ValueError(f"train and val must hold the same classes, {data} holds others in val")
         processor = open_device(own_device(device))
+        torch.backends.cudnn.benchmark = processor.type == "cuda"
         torch.manual_seed(seed)
         network = resnet(depth, variant, width=width, stem=stem, num_classes=len(images.classes))
         run = {
@@ -344,6 +367,7 @@ def main(
                 resume=resume,
                 workers=workers,
                 device=processor,
+                compiled=compiled,
                 validate_every=validate_every,
             )
             if is_first:

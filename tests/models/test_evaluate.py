@@ -132,13 +132,17 @@ def test_the_command_measures_shifts_and_corruptions(constant_weights, tmp_path,
 def test_cards_get_all_that_was_measured(constant_weights, tmp_path, command):
     data = write_arrays(tmp_path / "data", classes=6, val=1, size=64)
     names = ["mine-stock", "mine-lip", "mine-lip-seed2"]
-    ended = command(main, *names, "--data", data, "--folder", constant_weights, "--corruptions", "--card")
+    arguments = ["--data", data, "--folder", constant_weights, "--corruptions", "--corrupted", "2", "--card"]
+    ended = command(main, *names, *arguments)
     assert ended.status == 0, ended.err
     seen = json.loads(ended.out)
     stock, lip, other = (json.loads((constant_weights / f"{name}.json").read_text()) for name in names)
     for card, name in zip((stock, lip, other), names, strict=True):
         for key in ("accuracy", "shifts", "corruptions"):
             assert card[key] == seen["networks"][name][key]
+        assert (card["accuracy"]["images"], card["corruptions"]["images"]) == (6, 2)
+        # Photos of six classes, of which the first and the fourth are taken: the first is always answered.
+        assert card["corruptions"]["mean_error"] == 50
     assert "spread" not in stock
     assert "spread" not in other
     assert lip["spread"] == seen["seeds"]["mine-lip"]
