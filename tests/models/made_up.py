@@ -1,21 +1,36 @@
-"""Labelled images made of numbers, for trainings without any file."""
+"""Labelled images made of numbers, for trainings without any file, and a training that is broken off."""
 
-from models.data import ClassLabel
+from models.data import ArrayImages, ClassLabel
 
 
-class Made:
-    """Labelled images from two tensors, which counts what is asked for and may end the process's patience."""
+def made_images(images, labels, classes):
+    names = tuple(ClassLabel(f"n{index:08d}", f"class {index}") for index in range(classes))
+    return ArrayImages(images, labels.long(), names)
 
-    def __init__(self, images, labels, classes, *, ends_after=None):
-        self.images, self.labels = images, labels
-        self.classes = tuple(ClassLabel(f"n{index:08d}", f"class {index}") for index in range(classes))
-        self.asked, self.ends_after = 0, ends_after
+
+class AsPhotos:
+    """Images that are asked for one by one, as photos of unequal shape are."""
+
+    def __init__(self, images):
+        self.classes, self._images = images.classes, images
 
     def __len__(self):
-        return len(self.images)
+        return len(self._images)
 
     def __getitem__(self, index):
-        if self.asked == self.ends_after:
-            raise KeyboardInterrupt
-        self.asked += 1
-        return self.images[index], int(self.labels[index])
+        return self._images[index]
+
+
+def interrupted(network, steps):
+    """Return a network whose training is broken off by the keyboard after so many steps."""
+    left = steps
+
+    def count(module, inputs):
+        nonlocal left
+        if module.training:
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+
+    network.register_forward_pre_hook(count)
+    return network

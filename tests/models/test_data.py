@@ -5,18 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
+from models.augment import Augmentation
 from models.data import (
     ClassLabel,
-    LabelledImages,
-    ShuffledIndices,
+    augmented_batches,
     normalise,
     open_images,
     read_class_list,
     read_image,
+    shuffled,
     square,
+    square_batches,
 )
 
 from .conftest import WNIDS
+from .made_up import AsPhotos
 
 
 def _items(images):
@@ -133,26 +136,50 @@ def test_files_that_are_no_pictures_are_told(tmp_path):
         read_image(tmp_path / "absent.jpg")
 
 
-def test_augmentation_is_drawn_from_seed_epoch_and_index_alone(arrays):
+CPU = torch.device("cpu")
+
+
+def test_arrays_and_photos_are_augmented_alike(arrays):
     images = open_images(arrays, "train")
-    first, second = (LabelledImages(images, 12, augment=True, seed=5) for _ in range(2))
-    torch.manual_seed(1)
-    ahead = [first[2, index][0] for index in range(8)]
-    torch.manual_seed(2)
-    back = [second[2, index][0] for index in reversed(range(8))]
-    assert all(torch.equal(a, b) for a, b in zip(ahead, reversed(back), strict=True))
-    assert all(image.shape == (3, 12, 12) for image in ahead)
-    other_epoch = [first[3, index][0] for index in range(8)]
-    other_seed = [LabelledImages(images, 12, augment=True, seed=6)[2, index][0] for index in range(8)]
-    for others in (other_epoch, other_seed):
-        assert not any(torch.equal(a, b) for a, b in zip(ahead, others, strict=True))
+    indices = torch.tensor([[5, 60, 5], [7, 0, 33]])
+    drawn = Augmentation(seed=5, epoch=2, least_area=0.35)
+    made = [list(augmented_batches(some, indices, 12, drawn, CPU)) for some in (images, AsPhotos(images))]
+    for chosen, (batch, labels), (photos, photo_labels) in zip(indices, *made, strict=True):
+        assert labels.tolist() == photo_labels.tolist() == [images[index][1] for index in chosen.tolist()]
+        assert batch.shape == photos.shape == (3, 3, 12, 12)
+        assert (batch - photos).abs().max() <= 1.01  # photos are rounded
+        assert batch.std() > 10
+    assert torch.equal(made[0][0][0][0], made[0][0][0][2])
 
 
-def test_an_epochs_order_is_a_permutation_that_can_begin_anywhere():
-    whole = list(ShuffledIndices(50, seed=1, epoch=3))
-    assert sorted(index for _, index in whole) == list(range(50))
-    assert {epoch for epoch, _ in whole} == {3}
-    rest = ShuffledIndices(50, seed=1, epoch=3, done=20)
-    assert list(rest) == whole[20:]
-    assert len(rest) == 30
-    assert [i for _, i in ShuffledIndices(50, seed=1, epoch=4)] != [i for _, i in whole]
+def test_augmentation_does_not_depend_on_torchs_generator_or_what_came_before(arrays):
+    images = open_images(arrays, "train")
+    drawn = Augmentation(seed=5, epoch=2, least_area=0.35)
+    whole = torch.arange(8).view(2, 4)
+    for some in (images, AsPhotos(images)):
+        torch.manual_seed(1)
+        ahead = [batch for batch, _ in augmented_batches(some, whole, 12, drawn, CPU)]
+        torch.manual_seed(2)
+        ((rest, _),) = augmented_batches(some, whole[1:], 12, drawn, CPU)
+        assert torch.equal(rest, ahead[1])
+        for other in (Augmentation(5, 3, 0.35), Augmentation(6, 2, 0.35)):
+            ((others, _),) = augmented_batches(some, whole[1:], 12, other, CPU)
+            assert not any(torch.equal(a, b) for a, b in zip(others, rest, strict=True))
+
+
+def test_square_batches_are_each_image_squared_in_order(arrays):
+    images = open_images(arrays, "val")
+    expected = [square(image, 12) for image, _ in (images[index] for index in range(len(images)))]
+    for some in (images, AsPhotos(images)):
+        batches, labels = zip(*square_batches(some, 12, CPU, batch_size=5), strict=True)
+        assert [len(batch) for batch in batches] == [5] * 6 + [2]
+        assert torch.equal(torch.cat(batches), torch.stack(expected))
+        assert torch.cat(labels).tolist() == [images[index][1] for index in range(32)]
+
+
+def test_an_epochs_order_is_a_permutation_of_its_own():
+    whole = shuffled(50, seed=1, epoch=3)
+    assert sorted(whole.tolist()) == list(range(50))
+    assert torch.equal(shuffled(50, seed=1, epoch=3), whole)
+    for other in (shuffled(50, seed=1, epoch=4), shuffled(50, seed=2, epoch=3)):
+        assert not torch.equal(other, whole)
