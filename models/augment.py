@@ -4,9 +4,9 @@ A crop's share of the picture's area is uniform, its ratio of width to height lo
 RandomResizedCrop (Szegedy et al. 2014, arXiv 1409.4842); half of the crops are mirrored. What is drawn follows from
 (seed, epoch, index) alone: not from the other images of a batch, the device, the processes or where a run was resumed.
 
-Crops are scaled bilinearly with antialiasing, as torchvision does: a triangle filter, whose half-width is a pixel of the
-crop or of the result, whichever is larger, and which sees nothing outside the crop. A batch of images of one size is
-scaled by two batched matrix products, on any device, and not rounded; a photo by torchvision, to whole numbers.
+Crops are scaled bilinearly with antialiasing, as torchvision does: by a triangle filter, whose half-width is a pixel of
+the crop or of the result, whichever is larger, and which sees nothing outside the crop. A batch of images of one size
+is scaled by two batched matrix products, on any device, and not rounded; a photo by torchvision, to whole numbers.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def _scramble(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _uniform(keys: NDArray[np.uint64], number: int) -> NDArray[np.float64]:
     """Return a number in [0, 1) for each key: that of the generator which starts there, counted from 0."""
     state = keys + np.uint64((number + 1) * _STEP % 2**64)
-    return (_scramble(state) >> np.uint64(11)) * 2.0**-53
+    return (_scramble(state) >> np.uint64(11)) * np.float64(2.0**-53)
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ class _Photos(Dataset[tuple[Tensor, int]]):
 _Batch = tuple[Tensor, Tensor]
 
 
-def _load(photos: _Photos, indices: Sequence[Sequence[int]], device: torch.device, workers: int) -> Iterator[_Batch]:
+def _load(photos: _Photos, indices: list[list[int]], device: torch.device, workers: int) -> Iterator[_Batch]:
     # From pinned memory a copy to a GPU goes on beside its work.
     loader = DataLoader(photos, batch_sampler=indices, num_workers=workers, pin_memory=device.type == "cuda")
     for batch, labels in loader:
@@ -283,9 +283,9 @@ def square_batches(
     Shape:
         (N, 3, size, size) uint8 and (N,) int64.
     """
-    parts = torch.arange(len(images)).split(batch_size)
     if not isinstance(images, ArrayImages):
+        parts = torch.split(torch.arange(len(images)), batch_size)
         yield from _load(_Photos(images, size), [part.tolist() for part in parts], device, workers)
         return
-    for batch, labels in zip(images.images.split(batch_size), images.labels.split(batch_size), strict=True):
-        yield square(batch, size), labels
+    batches, labels = (torch.split(some, batch_size) for some in (images.images, images.labels))
+    yield from zip((square(batch, size) for batch in batches), labels, strict=True)

@@ -6,10 +6,10 @@ moving average of the weights (EMA), which is what is kept. Everything random is
 as it. (On a GPU some sums are taken in an order that is not fixed, and the fastest convolutions are found by timing.)
 Nothing is pickled: checkpoints are safetensors.
 
-``--device cuda`` never waits for the GPU within an epoch: arrays lie in its memory and are augmented there, and the
-loss is read at the epoch's end. ``--compile`` fuses what lies between convolutions, after a minute or so for each image
-size. ``log.csv`` tells the seconds of each epoch's training, without validation: ``--schedule 64x2`` measures one, in
-its second row.
+``--device cuda`` waits for the GPU only where an epoch ends or a checkpoint is written: arrays lie in its memory and
+are augmented there, and the loss is read at the end. ``--compile`` lets torch.compile fuse what lies between
+convolutions, at the price of compiling for each image size. ``log.csv`` tells the seconds of each epoch's training,
+without validation: ``--schedule 64x2 --validate-every 2`` measures one, in its second row.
 
 ``torchrun --nproc-per-node 8 -m models.train ... --device cuda`` trains with eight processes, on several machines with
 torchrun's ``--nnodes`` and with DATA and OUT in folders that all of them see. The batch size stays that of the whole
@@ -67,9 +67,6 @@ class _State:
     def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network, self.average = network, copy.deepcopy(network).eval()
         self.step, self.loss_sum = 0, torch.zeros((), device=device)
-        pairs = list(zip(self.average.state_dict().values(), network.state_dict().values(), strict=True))
-        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
         spared = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
         self.optimiser = torch.optim.SGD(
@@ -83,9 +80,13 @@ class _State:
     def update_average(self, decay: float) -> None:
         """Move the EMA towards the network; early on with a shorter memory, so that the start is soon forgotten."""
         weight = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        for average, value in self._copied:
-            average.copy_(value)
-        averages, values = zip(*self._averaged, strict=True)
+        averages, values = [], []
+        for average, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if value.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
         torch._foreach_lerp_(averages, values, weight)
 
     def save(self, path: Path) -> None:
@@ -188,7 +189,7 @@ def train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     spread: Callable[[Tensor], Tensor] = processes.spread(network.to(device), device)
     if compiled:
-        # A size that is left open would cost every step; the network itself stays as it is, with its keys.
+        # Anew for each size, for code that serves any size is slower. The network itself and its keys stay as they are.
         spread = torch.compile(spread, dynamic=False)
     running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     state = _State(network, recipe, device)

@@ -12,19 +12,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.data import ArrayImages
 from models.processes import Processes, join_processes
 from models.recipe import Recipe
 from models.resnet import resnet
 from models.train import train
 
-from .made_up import Made
+from .made_up import interrupted, made_images
 
 IMAGES = 32
 
 
-def _noise(ends_after: int | None = None) -> Made:
+def _noise() -> ArrayImages:
     images = torch.randint(0, 256, (IMAGES, 3, 16, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    return Made(images, torch.arange(IMAGES) % 4, 4, ends_after=ends_after)
+    return made_images(images, torch.arange(IMAGES) % 4, 4)
 
 
 def train_without_norm(out: Path, device: str = "cpu", kind: str = "mixup") -> dict[str, Tensor]:
@@ -47,13 +48,14 @@ def train_with_norm(out: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def _train_resnet(
-    out: Path, device: str, *, batch_size: int = 8, ends_after: int | None = None, resume: bool = False
+    out: Path, device: str, *, batch_size: int = 8, steps: int | None = None, resume: bool = False
 ) -> dict[str, Tensor]:
     torch.manual_seed(int(resume))  # what the network begins with must not matter to a resumed run
     network = resnet(18, "lip", width=2, stem="small", num_classes=4)
     recipe = Recipe(schedule=((16, 2),), batch_size=batch_size, mixup=0.2, cutmix=0.5)
-    images = _noise(ends_after)
-    return train(network, images, _noise(), recipe, out, resume=resume, device=device, checkpoint_minutes=0)
+    if steps is not None:
+        network = interrupted(network, steps)
+    return train(network, _noise(), _noise(), recipe, out, resume=resume, device=device, checkpoint_minutes=0)
 
 
 def _keep(tensors: dict[str, Tensor], name: str, out: Path) -> None:
@@ -77,7 +79,7 @@ def main(out: Path, device: str) -> None:
         _keep(train_with_norm(out / "norm", device), "norm", out)
         _keep(_train_resnet(out / "whole", device), "whole", out)
         try:
-            _train_resnet(out / "broken", device, ends_after=27)  # 5 a step: 4 of its own and one to mix with
+            _train_resnet(out / "broken", device, steps=5)  # of four an epoch
         except KeyboardInterrupt:
             _keep(_train_resnet(out / "broken", device, resume=True), "resumed", out)
         rank = Processes.here().rank
