@@ -26,10 +26,10 @@ from playwright.sync_api import Page
 from tqdm import tqdm
 
 from benchmarks.machine import commit
-from models import zoo
 from models.answer import answer
 from tests.ui.dom import upload
 from tests.ui.running import Server, chromium, open_page, serving, start
+from ui.page import load_networks
 from ui.photo import read_photo
 from ui.timing import describe_machine
 
@@ -119,10 +119,11 @@ class Caller:
 
 
 class Truth:
-    """The same networks in this process."""
+    """The same networks in this process: those of the set with which the page opens."""
 
     def __init__(self) -> None:
-        self._networks = [zoo.load(name) for name in zoo.list_weights()]
+        first = load_networks([], "cpu")[0]
+        self.network_set, self._networks = first.name, first.networks
 
     def check(self, path: Path, numbers: list[dict[str, object]]) -> None:
         """Hold the page's answers against this process's.
@@ -152,7 +153,7 @@ def _rounded(times: Sequence[float]) -> dict[str, float]:
     }
 
 
-def measure_cold_start_s(folder: Path, photo: Path) -> float:
+def measure_cold_start_s(folder: Path, photo: Path, network_set: str) -> float:
     """Return the seconds from the start of the process to the first comparison answered."""
     begun = time.perf_counter()
     server = start(folder)
@@ -160,7 +161,7 @@ def measure_cold_start_s(folder: Path, photo: Path) -> float:
         while not server.is_ready():
             time.sleep(0.05)
         caller = Caller(server, "first")
-        caller.stream("run", [caller.upload(photo), FIRST_PLACE, "share"])
+        caller.stream("run", [caller.upload(photo), network_set, FIRST_PLACE, "share"])
         return time.perf_counter() - begun
     finally:
         server.stop()
@@ -174,7 +175,7 @@ def measure_handlers(server: Server, photos: Photos, truth: Truth, rounds: int) 
         path = photos.new()
         photo = caller.upload(path)
         begun = time.perf_counter()
-        key = caller.stream("run", [photo, FIRST_PLACE, "share"])[0]
+        key = caller.stream("run", [photo, truth.network_set, FIRST_PLACE, "share"])[0]
         compared = time.perf_counter()
         caller.call("redraw", [key, PLACES[index % len(PLACES)], "share"])
         redrawn = time.perf_counter()
@@ -208,7 +209,7 @@ def main(
         folder = Path(name)
         photos = Photos(folder)
         cold_starts = [
-            measure_cold_start_s(folder / f"cold-{index}", photos.new())
+            measure_cold_start_s(folder / f"cold-{index}", photos.new(), truth.network_set)
             for index in tqdm(range(COLD_STARTS), desc="starting cold")
         ]
         with serving(folder / "server") as server:

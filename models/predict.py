@@ -1,7 +1,8 @@
-"""Print what each network says of a photo: ``python -m models.predict PHOTO``."""
+"""Print what each network says of a photo: ``python -m models.predict PHOTO``, set by set."""
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from models.answer import Answer, answer
 from models.command import open_device, plain_errors
 from models.data import read_image
-from models.zoo import WEIGHTS, load, select_weights
+from models.zoo import WEIGHTS, Loaded, load, select_weights
 
 __all__ = ["table"]
 
@@ -41,19 +42,21 @@ def main(
 ) -> None:
     """Print what each network says of a photo, and how long it took."""
     torch.set_num_threads(threads)
-    answers = []
     with plain_errors():
         image = read_image(photo)
         networks = [load(name, folder=folder, device=open_device(device)) for name in select_weights(names, folder)]
-    for loaded in networks:
+
+    def ask(loaded: Loaded) -> tuple[str, float, Answer]:
         with torch.inference_mode():
             x = loaded.preprocess(image)
             loaded.network(x)  # the first pass sets things up
             start = time.perf_counter()
             logits = loaded.network(x)[0].cpu()
             milliseconds = 1000 * (time.perf_counter() - start)
-        answers.append((loaded.card.variant, milliseconds, answer(logits, loaded.card)))
-    typer.echo(table(answers))
+        return loaded.card.variant, milliseconds, answer(logits, loaded.card)
+
+    for title, alike in groupby(networks, lambda loaded: loaded.card.knowledge):
+        typer.echo(f"{title}:\n{table([ask(loaded) for loaded in alike])}")
 
 
 if __name__ == "__main__":

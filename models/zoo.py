@@ -162,6 +162,11 @@ class Description:
     temperature: float = 1.0
     threshold: float = 0.0
 
+    @property
+    def knowledge(self) -> str:
+        """What the network knows, in a few words: "30 things (Tiny ImageNet)"."""
+        return f"{len(self.classes)} things ({self.data['name']})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Description):

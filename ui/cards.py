@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.answer import Guess
 from models.zoo import Loaded
+from ui.context import NetworkSet
 from ui.look import Look, Share
 from ui.pictures import Framed, colour, data_url, jpeg, legend, png
 from ui.words import ENDS, NAMES, PLACE_NAMES, VIEWS, WAYS, milliseconds, percent, verdict
@@ -20,7 +21,6 @@ __all__ = [
     "draw_card",
     "draw_empty_card",
     "draw_legend",
-    "draw_note",
     "draw_photo",
     "draw_verdict",
     "draw_waiting_card",
@@ -45,20 +45,15 @@ def draw_photo(framed: Framed) -> str:
 </style>"""
 
 
-def draw_verdict(looks: Sequence[Look], networks: Sequence[Loaded]) -> str:
-    """Return the sentence above the cards; before all have answered, how many have."""
-    if len(looks) < len(networks):
-        sentence = f"{len(looks)} of {len(networks)} networks have answered …"
+def draw_verdict(looks: Sequence[Look], own: NetworkSet) -> str:
+    """Return the sentence above the cards (before all have answered, how many have), and what it is worth."""
+    count, size = len(own.networks), own.input_size
+    if len(looks) < count:
+        sentence = f"{len(looks)} of {count} networks have answered …"
     else:
-        sentence = verdict({look.variant: look.answer for look in looks}, len(networks[0].classes))
-    return f'<p class="ps-verdict" role="status">{escape(sentence[:1].upper() + sentence[1:])}</p>'
-
-
-def draw_note(networks: Sequence[Loaded]) -> str:
-    """Return what the comparison is worth, in a line."""
-    card = networks[0].card
-    size = card.input_size
+        sentence = verdict({look.variant: look.answer for look in looks}, len(own.classes))
     return (
+        f'<p class="ps-verdict" role="status">{escape(sentence[:1].upper() + sentence[1:])}</p>'
         f'<p class="ps-note">The networks see the grey square at {size} × {size} pixels. Each was trained once, '
         "with one seed: differences of about a point may be chance.</p>"
     )

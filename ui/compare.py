@@ -5,7 +5,7 @@ view is drawn from what is kept of the visit, without a forward pass. The opacit
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,16 +13,10 @@ import gradio as gr
 from PIL import Image
 
 from models.zoo import Loaded
-from ui.cards import (
-    draw_card,
-    draw_empty_card,
-    draw_legend,
-    draw_note,
-    draw_photo,
-    draw_verdict,
-    draw_waiting_card,
-)
-from ui.context import Context
+from ui.cards import draw_card, draw_empty_card, draw_legend, draw_photo, draw_verdict, draw_waiting_card
+from ui.context import Context, NetworkSet
+from ui.examples import CHOOSE
+from ui.gallery import draw_gallery, list_gallery
 from ui.look import PLACES, Look, look
 from ui.photo import Photo, PhotoInput
 from ui.pictures import data_url, frame, png
@@ -59,24 +53,23 @@ class Compare:
     context: Context
     opening: Visit
 
-    @property
-    def networks(self) -> tuple[Loaded, ...]:
-        """The networks in the order of the cards."""
-        return self.context.networks
-
-    def run_new(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
+    def run_new(
+        self, photo: Photo | None, network_set: str, place: str, view: str, request: gr.Request
+    ) -> Iterator[tuple[Update, ...]]:
         """Do as `run`, unless the visit is of this very photo: Gradio tells of each upload twice, at the same time."""
         visits, session = self.context.visits, _session(request)
         if photo is None:
             visits.forget(session)
-            empty = (draw_empty_card(loaded) for loaded in self.networks)
+            empty = self.cards(network_set, draw_empty_card)
             yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
-        elif visit := visits.open_for_new(session, frame(photo.image), place, view):
+        elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view):
             yield from self._run(visit, photo, session)
         else:
             yield self._unchanged()
 
-    def run(self, photo: Photo | None, place: str, view: str, request: gr.Request) -> Iterator[tuple[Update, ...]]:
+    def run(
+        self, photo: Photo | None, network_set: str, place: str, view: str, request: gr.Request
+    ) -> Iterator[tuple[Update, ...]]:
         """Yield the visit's key, the photo's style, the verdict and the cards: at first waiting, then one by one.
 
         Ends early when the visitor has gone or has begun another run.
@@ -84,27 +77,37 @@ class Compare:
         if photo is None:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         session = _session(request)
-        yield from self._run(self.context.visits.open(session, frame(photo.image), place, view), photo, session)
+        visit = self.context.visits.open(session, frame(photo.image), network_set, place, view)
+        yield from self._run(visit, photo, session)
 
     def _run(self, visit: Visit, photo: Photo, session: str) -> Iterator[tuple[Update, ...]]:
-        waiting = (draw_waiting_card(loaded) for loaded in self.networks)
-        yield visit.key, draw_photo(visit.framed), draw_verdict([], self.networks), *waiting
-        for index, (loaded, seen) in enumerate(self._looks(photo)):
+        own = self.context.find_set(visit.network_set)
+        waiting = self.cards(own.name, draw_waiting_card)
+        yield visit.key, draw_photo(visit.framed), draw_verdict([], own), *waiting
+        for loaded, seen in self._looks(photo, own):
             if not self.context.visits.is_last(session, visit):
                 # When a run ends, what it sent last is sent once more: that must not be its key.
                 yield self._unchanged()
                 return
             visit.looks[seen.variant] = seen
-            cards: list[Update] = [gr.skip() for _ in self.networks]
-            cards[index] = draw_card(loaded, seen, visit.place, visit.view)
-            yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), self.networks), *cards
+            cards: list[Update] = [gr.skip() for _ in self.context.variants]
+            cards[self.context.variants.index(loaded.network.variant)] = draw_card(
+                loaded, seen, visit.place, visit.view
+            )
+            yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+
+    def cards(self, network_set: str, draw: Callable[[Loaded], str]) -> list[str]:
+        """Return a card for each variant on the page, empty for those that the set lacks."""
+        own = self.context.find_set(network_set)
+        networks = (own.find(variant) for variant in self.context.variants)
+        return ["" if loaded is None else draw(loaded) for loaded in networks]
 
     def _unchanged(self) -> tuple[Update, ...]:
-        return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.networks)
+        return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.context.variants)
 
-    def _looks(self, photo: Photo, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:
-        image = self.networks[0].preprocess(photo.image)
-        for loaded in self.networks:
+    def _looks(self, photo: Photo, own: NetworkSet, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:
+        image = own.networks[0].preprocess(photo.image)
+        for loaded in own.networks:
             if variants is None or loaded.network.variant in variants:
                 with self.context.machine:
                     seen = look(loaded, image)
@@ -115,28 +118,32 @@ class Compare:
         visit = self._visit(key, request)
         if visit is not self.opening:
             visit.place, visit.view = place, view
+        own = self.context.find_set(visit.network_set)
+        networks = (own.find(variant) for variant in self.context.variants)
         cards = (
             draw_card(loaded, visit.looks[loaded.network.variant], place, view)
-            if loaded.network.variant in visit.looks
+            if loaded is not None and loaded.network.variant in visit.looks
             else gr.skip()
-            for loaded in self.networks
+            for loaded in networks
         )
         return draw_legend(view), *cards
 
     def save_numbers(self, key: str, place: str, request: gr.Request) -> str:
         """Return every number of the visit as the address of a JSON file."""
         visit = self._visit(key, request)
-        content = numbers(list(visit.looks.values()), self.networks, place)
+        content = numbers(list(visit.looks.values()), self.context.find_set(visit.network_set), place)
         return data_url(json.dumps(content, indent=1, allow_nan=False).encode(), "application/json")
 
     def save_row(self, key: str, place: str, view: str, opacity: float, request: gr.Request) -> str:
         """Return the row of maps as the address of a PNG file."""
         visit = self._visit(key, request)
-        looks = list(visit.looks.values())
-        return data_url(png(draw_row(visit.framed, looks, self.networks, place, view, opacity / 100)))
+        looks, own = list(visit.looks.values()), self.context.find_set(visit.network_set)
+        return data_url(png(draw_row(visit.framed, looks, own, place, view, opacity / 100)))
 
-    def compare(self, photo: Photo | None, networks: list[str], place: str) -> tuple[dict[str, object], Image.Image]:
-        """Let networks look at a photo.
+    def compare(
+        self, photo: Photo | None, networks: list[str], place: str, network_set: str
+    ) -> tuple[dict[str, object], Image.Image]:
+        """Let networks of a set look at a photo.
 
         Returns the numbers of each network as JSON (its label with probability and whether it is known, the five best
         guesses, milliseconds in all and in pooling, shapes and share figures at every place, the maps at the place
@@ -146,9 +153,13 @@ class Compare:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         if not networks:
             raise gr.Error("Name at least one network.", title="Networks", print_exception=False)
-        looks = [seen for _, seen in self._looks(photo, networks)]
-        row = draw_row(frame(photo.image), looks, self.networks, place, "share", 1)
-        return numbers(looks, self.networks, place), row
+        own = self.context.find_set(network_set)
+        looks = [seen for _, seen in self._looks(photo, own, networks)]
+        if not looks:
+            there = ", ".join(loaded.network.variant for loaded in own.networks)
+            raise gr.Error(f"This set has {there}.", title="Networks", print_exception=False)
+        row = draw_row(frame(photo.image), looks, own, place, "share", 1)
+        return numbers(looks, own, place), row
 
     def _visit(self, key: str, request: gr.Request) -> Visit:
         if key == NOTHING:
@@ -165,9 +176,10 @@ def _session(request: gr.Request) -> str:
 
 def open_example(context: Context) -> Visit:
     """Return the visit with which the page opens, finished."""
-    visit = Visit(OPENING, frame(context.opening.image), FIRST_PLACE, FIRST_VIEW)
-    image = context.networks[0].preprocess(context.opening.image)
-    for loaded in context.networks:
+    first = context.sets[0]
+    visit = Visit(OPENING, frame(context.opening.image), first.name, FIRST_PLACE, FIRST_VIEW)
+    image = first.networks[0].preprocess(context.opening.image)
+    for loaded in first.networks:
         visit.looks[loaded.network.variant] = look(loaded, image)
     return visit
 
@@ -175,10 +187,13 @@ def open_example(context: Context) -> Visit:
 def build(context: Context) -> None:
     """Create the tab: the opening example's verdict and cards, what steers them, what can be taken along."""
     tab = Compare(context, open_example(context))
-    looks = list(tab.opening.looks.values())
+    first, looks = context.sets[0], tab.opening.looks
 
-    said = gr.HTML(draw_verdict(looks, tab.networks), elem_id="verdict", apply_default_css=False)
-    gr.HTML(draw_note(tab.networks), apply_default_css=False)
+    said = gr.HTML(draw_verdict(list(looks.values()), first), elem_id="verdict", apply_default_css=False)
+    splits = list_gallery()
+    gallery = gr.HTML(
+        draw_gallery(splits.get(first.name, ())), js_on_load=CHOOSE, elem_id="gallery", apply_default_css=False
+    )
     places = [(PLACE_NAMES[place].capitalize(), place) for place in PLACES]
     place = gr.Radio(places, value=FIRST_PLACE, label="Place", elem_id="place", elem_classes="ps-pills")
     with gr.Row(elem_id="controls"):
@@ -188,13 +203,12 @@ def build(context: Context) -> None:
         colours = gr.HTML(draw_legend(FIRST_VIEW), elem_id="legend", apply_default_css=False)
     style = gr.HTML(draw_photo(tab.opening.framed), elem_id="photo-style", apply_default_css=False)
     with gr.Row(elem_id="cards"):
+        drawn = tab.cards(
+            first.name, lambda loaded: draw_card(loaded, looks[loaded.network.variant], FIRST_PLACE, FIRST_VIEW)
+        )
         cards = [
-            gr.HTML(
-                draw_card(loaded, seen, FIRST_PLACE, FIRST_VIEW),
-                elem_id=f"card-{loaded.network.variant}",
-                apply_default_css=False,
-            )
-            for loaded, seen in zip(tab.networks, looks, strict=True)
+            gr.HTML(card, elem_id=f"card-{variant}", apply_default_css=False)
+            for variant, card in zip(context.variants, drawn, strict=True)
         ]
     with gr.Row(elem_id="take-along"):
         again = gr.Button("Run again", size="sm", scale=0, elem_id="again")
@@ -203,10 +217,14 @@ def build(context: Context) -> None:
     visit_key = gr.Textbox(OPENING, visible="hidden")
     file = gr.Textbox(visible="hidden")
 
-    for event, run, name in ((context.photo.change, tab.run_new, "run"), (again.click, tab.run, "run_again")):
+    for event, run, name in (
+        (context.photo.change, tab.run_new, "run"),
+        (context.chosen.input, tab.run_new, "run_set"),
+        (again.click, tab.run, "run_again"),
+    ):
         event(
             run,
-            [context.photo, place, view],
+            [context.photo, context.chosen, place, view],
             [visit_key, style, said, *cards],
             api_name=name,
             api_visibility="private",
@@ -243,13 +261,29 @@ def build(context: Context) -> None:
             api_visibility="private",
         )
 
-    variants = [loaded.network.variant for loaded in tab.networks]
+    def show_gallery(network_set: str) -> str:
+        return draw_gallery(splits.get(network_set, ()))
+
+    def open_split(network_set: str, event: gr.EventData) -> str:
+        own = splits.get(network_set, ())
+        if not isinstance(event.index, int) or not 0 <= event.index < len(own):
+            raise gr.Error(f"There are {len(own)} photos.", title="Photo", print_exception=False)
+        return str(own[event.index].path)
+
+    context.chosen.input(
+        show_gallery, [context.chosen], [gallery], api_name="show_gallery", api_visibility="private", queue=False
+    )
+    gallery.click(
+        open_split, [context.chosen], [context.photo], api_name="open_split", api_visibility="private", queue=False
+    )
+
+    variants = list(context.variants)
     asked_photo = PhotoInput(label="Photo", visible=False)
     asked = gr.CheckboxGroup(variants, value=variants, label="Networks", visible=False)
     gr.on(
         [],
         tab.compare,
-        [asked_photo, asked, place],
+        [asked_photo, asked, place, context.chosen],
         [gr.JSON(visible=False, label="Numbers"), gr.Image(visible=False, format="png", label="Share maps")],
         api_name="compare",
         concurrency_id="networks",

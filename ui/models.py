@@ -1,9 +1,8 @@
 """The Models tab: the networks' cards side by side, what they know, and how to take a layer home."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from html import escape
+from html import escape, unescape
 
 import gradio as gr
 
@@ -11,7 +10,10 @@ from models.data import ClassLabel
 from models.resnet import VARIANTS
 from models.zoo import Card, Loaded
 from poolcore.share import window_of
-from ui.context import Context
+from ui.context import Context, NetworkSet
+from ui.findings import PAIRS, chance_points, hold_claims
+from ui.pictures import data_url
+from ui.plots import plot_accuracy, plot_corruptions
 from ui.snippets import SNIPPETS
 from ui.words import NAMES, PLACE_NAMES
 
@@ -25,8 +27,6 @@ METHODS = {
     "lip": "LIP (Gao et al. 2019): the mean of each window, its pixels weighted by a small network that learns.",
     "lift": "LiftPool (Zhao and Snoek 2021): the mean of four bands, split by filters that learn, and can be undone.",
 }
-PAIRS = (("max", "lip"), ("avg", "soft"))
-"""Variants whose windows are the same."""
 
 SEARCH = """
 const input = element.querySelector('input'), answer = element.querySelector('output');
@@ -40,6 +40,7 @@ input.addEventListener('input', () => {
     item.hidden = !words.includes(' ' + single);
     found += item.hidden ? 0 : 1;
   }
+  for (const one of element.querySelectorAll('section')) one.hidden = !one.querySelector('li:not([hidden])');
   answer.textContent = !asked ? `All ${items.length} are listed.`
     : found ? `Yes: ${found} of ${items.length}.`
     : `No name has a word that begins so. They are ImageNet's names, often special: for a dog, try its breed.`;
@@ -54,12 +55,6 @@ element.addEventListener('click', event => {
   setTimeout(() => { button.textContent = 'Copy'; }, 1500);
 });
 """
-
-
-def chance_points(accuracy: float, images: int) -> float:
-    """Return by how many points an accuracy in percent may be off by the choice of the images: half a 95 % interval."""
-    rate = accuracy / 100
-    return 196 * math.sqrt(rate * (1 - rate) / images)
 
 
 def compare_macs(cards: Sequence[Card]) -> str:
@@ -80,35 +75,87 @@ def _difference(ratio: float) -> str:
 
 
 def draw_table(cards: Sequence[Card]) -> str:
-    """Return the networks side by side in numbers, and what those are worth."""
-    head = ("Network", "Top-1", "Top-5", "Calibration error", "Parameters", "MACs")
+    """Return the networks of a set side by side in numbers, and what those are worth."""
+    first = cards[0]
+    columns: dict[str, Callable[[Card], str]] = {
+        "Top-1": lambda card: f"{card.accuracy['top1']:.1f} %",
+        "Top-5": lambda card: f"{card.accuracy['top5']:.1f} %",
+        "Calibration error": lambda card: f"{card.accuracy['calibration_error']:.1f} %",
+        "Same after a shift": lambda card: "–" if card.shifts is None else f"{card.shifts['crops']:.1f} %",
+        "Wrong if corrupted": lambda card: (
+            "–" if card.corruptions is None else f"{card.corruptions['mean_error']:.1f} %"
+        ),
+        "Parameters": lambda card: f"{card.parameters / 1e6:.2f} million",
+        "MACs": lambda card: f"{card.macs / 1e6:.0f} million",
+    }
+    if all(card.shifts is None for card in cards):
+        del columns["Same after a shift"]
+    if all(card.corruptions is None for card in cards):
+        del columns["Wrong if corrupted"]
     rows = "".join(
         f'<tr><th scope="row">{NAMES[card.variant]}</th>'
-        f"<td>{card.accuracy['top1']:.1f} %</td><td>{card.accuracy['top5']:.1f} %</td>"
-        f"<td>{card.accuracy['calibration_error']:.1f} %</td>"
-        f"<td>{card.parameters / 1e6:.2f} million</td><td>{card.macs / 1e6:.0f} million</td></tr>"
+        f"{''.join(f'<td>{cell(card)}</td>' for cell in columns.values())}</tr>"
         for card in cards
     )
-    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    first = cards[0]
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in ("Network", *columns))
     accuracy = first.accuracy
-    points = max(chance_points(card.accuracy["top1"], card.accuracy["images"]) for card in cards)
-    pairs = " and ".join(
-        f"{NAMES[one]} with {NAMES[other]}" for one, other in PAIRS if {one, other} <= {card.variant for card in cards}
-    )
-    paragraph = (
-        f"All were trained alike, once each, with one seed ({first.seed}); what another would give was not measured. "
-        f"With {accuracy['images']} images, chance alone moves an accuracy by up to ±{points:.1f} points (95 %): read "
-        f"smaller differences as none. The networks do not cost the same. {compare_macs(cards)}"
-        + (f" The cleanest comparisons are {pairs}: their windows are the same." if pairs else "")
-    )
     return (
-        '<h2 class="ps-heading">Side by side</h2>'
         f'<div class="ps-scroll"><table class="ps-table"><caption>Right answers on {accuracy["images"]} images of '
         f"{escape(first.data['name'])} that were not trained on ({escape(accuracy['split'])})</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="ps-note">{paragraph}</p>'
+        f'<p class="ps-note">{describe_worth(cards)}</p>'
     )
+
+
+def describe_worth(cards: Sequence[Card]) -> str:
+    """Return what the numbers of a set are worth: seeds, chance, unequal work, clean pairs, and what a shift is."""
+    first = cards[0]
+    points = max(chance_points(card.accuracy["top1"], card.accuracy["images"]) for card in cards)
+    variants = {card.variant for card in cards}
+    pairs = " and ".join(f"{NAMES[one]} with {NAMES[other]}" for one, other in PAIRS if {one, other} <= variants)
+    spreads = {card.variant: card.spread["top1"] for card in cards if card.spread is not None}
+    if spreads:
+        told = ", ".join(f"{NAMES[v]} {one['mean']:.1f} ± {one['deviation']:.1f} %" for v, one in spreads.items())
+        seeds = f"All were trained alike. Over seeds, mean and standard deviation of top-1: {told}."
+    else:
+        seeds = f"All were trained alike, once each, with one seed ({first.seed}); no other was measured."
+    sentences = [
+        seeds,
+        f"With {first.accuracy['images']} images, chance alone moves an accuracy by up to ±{points:.1f} points (95 %): "
+        "read smaller differences as none.",
+        "The networks do not cost the same.",
+        compare_macs(cards),
+        f"The cleanest comparisons are {pairs}: their windows are the same." if pairs else "",
+    ]
+    if first.shifts is not None:
+        sentences.append(
+            "Same after a shift: of two crops of a photo, up to an eighth of the side apart, both get the same answer."
+        )
+    if first.corruptions is not None:
+        sentences.append(
+            f"Wrong if corrupted: mean over 15 corruptions at five severities of {first.corruptions['images']} images."
+        )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def draw_set(own: NetworkSet) -> str:
+    """Return a set's table, plots and how the papers' claims fare in it."""
+    cards = [loaded.card for loaded in own.networks]
+    plots = [svg for svg in (plot_accuracy(cards), plot_corruptions(cards)) if svg]
+    pictures = "".join(
+        f'<img class="ps-plot" src="{data_url(svg.encode(), "image/svg+xml")}" alt="{escape(_title(svg))}">'
+        for svg in plots
+    )
+    claims = hold_claims(cards)
+    return (
+        f'<h2 class="ps-heading">Side by side: {escape(own.title)}</h2>{draw_table(cards)}'
+        f'<div class="ps-plots">{pictures}</div>' + (f'<p class="ps-note">{escape(claims)}</p>' if claims else "")
+    )
+
+
+def _title(svg: str) -> str:
+    """Return what an SVG says of itself, as it stands in the file."""
+    return unescape(svg.partition('<title id="title">')[2].partition("</title>")[0])
 
 
 def describe_windows(loaded: Loaded) -> str:
@@ -131,7 +178,8 @@ def describe_unknown(card: Card) -> str:
         f"Below a probability of {100 * card.threshold:.0f} % it says “probably none of the things I know”. That turns "
         f"away {rejection['unknown_rejected']:.0f} % of {rejection['unknown_images']} photos of "
         f"{rejection['unknown_classes']} things that it never saw, and keeps {rejection['known_kept']:.0f} % of "
-        f"{rejection['known_images']} photos of things that it knows."
+        f"{rejection['known_images']} photos of things that it knows"
+        + (f", all of {rejection['size']} pixels only." if rejection["size"] < card.input_size else ".")
     )
 
 
@@ -178,26 +226,31 @@ def _list(facts: dict[str, str]) -> str:
     return f'<dl class="ps-facts">{items}</dl>'
 
 
-def draw_cards(networks: Sequence[Loaded]) -> str:
-    """Return all cards."""
-    cards = "".join(draw_card(loaded) for loaded in networks)
-    return f'<h2 class="ps-heading">The cards</h2><div class="ps-models">{cards}</div>'
+def draw_cards(own: NetworkSet) -> str:
+    """Return all cards of a set."""
+    cards = "".join(draw_card(loaded) for loaded in own.networks)
+    return f'<h2 class="ps-heading">The cards: {escape(own.title)}</h2><div class="ps-models">{cards}</div>'
 
 
-def draw_known(classes: Sequence[ClassLabel]) -> str:
-    """Return the list of what the networks know, with a field to search it, which the browser does by itself."""
+def draw_known(sets: Sequence[NetworkSet]) -> str:
+    """Return the lists of what the networks know, with a field to search them, which the browser does by itself."""
+    count = sum(len(own.classes) for own in sets)
+    lists = "".join(f"<section><h3>{escape(own.title)}</h3>{_list_classes(own.classes)}</section>" for own in sets)
+    return (
+        '<h2 class="ps-heading">What the networks know</h2>'
+        '<p class="ps-search"><label for="known-search">Do they know …</label>'
+        '<input id="known-search" type="search" placeholder="cat" autocomplete="off">'
+        f'<output for="known-search" role="status">All {count} are listed.</output></p>{lists}'
+    )
+
+
+def _list_classes(classes: Sequence[ClassLabel]) -> str:
     items = "".join(
         f"<li>{escape(label.label)}{f' <small>{escape(rest)}</small>' if rest else ''}</li>"
         for label in sorted(classes, key=lambda label: label.label.lower())
         for rest in [label.words.partition(",")[2].strip()]
     )
-    return (
-        '<h2 class="ps-heading">What the networks know</h2>'
-        '<p class="ps-search"><label for="known-search">Do they know …</label>'
-        '<input id="known-search" type="search" placeholder="cat" autocomplete="off">'
-        f'<output for="known-search" role="status">All {len(classes)} are listed.</output></p>'
-        f'<ul class="ps-known">{items}</ul>'
-    )
+    return f'<ul class="ps-known">{items}</ul>'
 
 
 def draw_snippets() -> str:
@@ -218,15 +271,15 @@ def draw_snippets() -> str:
 
 def build(context: Context) -> None:
     """Create the tab: the table, the search, the cards and the snippets."""
-    networks = context.networks
+    cards = [loaded.card for own in context.sets for loaded in own.networks]
 
     def models() -> list[dict[str, object]]:
         """Return the cards of the networks: data, recipe, accuracy, parameters, MACs, licence, checksum, classes."""
         return [asdict(card) | {"classes": [label._asdict() for label in card.classes]} for card in cards]
 
-    cards = [loaded.card for loaded in networks]
-    gr.HTML(draw_table(cards), elem_id="models-table", apply_default_css=False)
-    gr.HTML(draw_known(networks[0].classes), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
-    gr.HTML(draw_cards(networks), elem_id="models-cards", apply_default_css=False)
+    sets = "".join(draw_set(own) for own in context.sets)
+    gr.HTML(sets, elem_id="models-table", apply_default_css=False)
+    gr.HTML(draw_known(context.sets), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
+    gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
     gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)

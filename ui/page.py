@@ -12,8 +12,9 @@ import gradio as gr
 import torch
 
 from models import zoo
+from models.resnet import VARIANTS
 from ui import compare, models, speed, subbands
-from ui.context import Context
+from ui.context import Context, NetworkSet
 from ui.examples import CHOOSE, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.visit import Visits
@@ -33,32 +34,44 @@ HEADER = """
 PRIVACY = """<p class="ps-note">Your photo stays on this server for at most an hour and is seen by nobody else.</p>"""
 
 
-def load_networks(wanted: Sequence[str], device: str) -> tuple[zoo.Loaded, ...]:
-    """Load the networks that are wanted, by name or variant, in the page's order; all if none is named.
+def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
+    """Load the networks that are wanted, by name, variant or set; all if none is named.
+
+    The set that knows most comes first: a stranger's photo is more likely among what it knows.
 
     Raises:
         ValueError: for a name that does not exist, naming those that do, or if there are no weights at all.
     """
-    names = zoo.list_weights()
+    sets = zoo.list_sets()
+    names = [name for members in sets.values() for name in members]
     if not names:
         raise ValueError(f"there are no weights in {zoo.WEIGHTS.parent.name}/{zoo.WEIGHTS.name}")
-    variants = {name.rpartition("-")[2]: name for name in names}
-    unknown = [name for name in wanted if name not in names and name not in variants]
+    groups = {variant: [name for name in names if name.endswith(f"-{variant}")] for variant in VARIANTS} | sets
+    unknown = [name for name in wanted if not groups.get(name) and name not in names]
     if unknown:
-        raise ValueError(f"networks must be among {', '.join([*variants, *names])}, got {', '.join(unknown)}")
-    chosen = {variants.get(name, name) for name in wanted} or set(names)
-    return tuple(zoo.load(name, device=device) for name in names if name in chosen)
+        there = [name for name, members in groups.items() if members] + names
+        raise ValueError(f"networks must be among {', '.join(there)}, got {', '.join(unknown)}")
+    chosen = {name for one in wanted for name in groups.get(one, [one])} or set(names)
+    loaded = (
+        NetworkSet(title, tuple(zoo.load(name, device=device) for name in members if name in chosen))
+        for title, members in sets.items()
+        if chosen & set(members)
+    )
+    return tuple(sorted(loaded, key=lambda one: -len(one.classes)))
 
 
-def build_blocks(networks: tuple[zoo.Loaded, ...], visits: Visits) -> gr.Blocks:
+def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
     """Return the page for these networks, with the opening example finished."""
     examples = list_examples()
-    known = {label.wnid for label in networks[0].classes}
+    first = sets[0]
 
     def choose(event: gr.EventData) -> str:
         if not isinstance(event.index, int) or not 0 <= event.index < len(examples):
             raise gr.Error(f"There are {len(examples)} examples.", title="Photo", print_exception=False)
         return str(examples[event.index].path)
+
+    def draw_examples(network_set: str) -> str:
+        return draw_strip(examples, {label.wnid for label in context.find_set(network_set).classes})
 
     def leave(request: gr.Request) -> None:
         visits.forget(request.session_hash or "")
@@ -69,15 +82,26 @@ def build_blocks(networks: tuple[zoo.Loaded, ...], visits: Visits) -> gr.Blocks:
         with gr.Row(elem_id="main"):
             with gr.Column(elem_id="side", scale=0, min_width=260):
                 photo = PhotoInput(examples[0].path, label="Your photo", elem_id="photo", height=210)
+                chosen = gr.Radio(
+                    [(one.title, one.name) for one in sets],
+                    value=first.name,
+                    label="The networks know",
+                    elem_id="network-set",
+                    elem_classes="ps-pills",
+                    visible=len(sets) > 1,
+                )
+                context = Context(sets, chosen, photo, read_photo(examples[0].path), visits, Lock())
                 strip = gr.HTML(
-                    draw_strip(examples, known), js_on_load=CHOOSE, elem_id="examples", apply_default_css=False
+                    draw_examples(first.name), js_on_load=CHOOSE, elem_id="examples", apply_default_css=False
                 )
                 gr.HTML(PRIVACY, apply_default_css=False)
             with gr.Column(elem_id="tabs"):
-                context = Context(networks, photo, read_photo(examples[0].path), visits, Lock())
                 for name, tab in (("Compare", compare), ("Sub-bands", subbands), ("Speed", speed), ("Models", models)):
                     with gr.Tab(name, elem_id=f"tab-{name.lower()}"):
                         tab.build(context)
+        chosen.input(
+            draw_examples, [chosen], [strip], api_name="draw_examples", api_visibility="private", queue=False
+        )
         strip.click(choose, None, [photo], api_name="choose", api_visibility="private", queue=False)
         blocks.unload(leave)
     return blocks

@@ -302,17 +302,17 @@ class Speed:
     @property
     def shapes(self) -> dict[str, Shape]:
         """The maps to choose from, by their name: an ImageNet network's stem, and these networks'."""
-        card = self.context.networks[0].card
-        side = card.input_size // (1 if card.stem == "small" else 2)
-        own = (1, card.width, side, side)
-        return {"x".join(map(str, shape)): shape for shape in (IMAGENET_STEM, own)}
+        cards = [one.networks[0].card for one in self.context.sets]
+        sides = [card.input_size // (1 if card.stem == "small" else 2) for card in cards]
+        own = [(1, card.width, side, side) for card, side in zip(cards, sides, strict=True)]
+        return {"x".join(map(str, shape)): shape for shape in (IMAGENET_STEM, *own)}
 
     @property
     def device(self) -> torch.device:
         """Where the networks lie."""
-        return next(self.context.networks[0].network.parameters()).device
+        return next(self.context.sets[0].networks[0].network.parameters()).device
 
-    def measure(self, shape: str) -> Iterator[Measured]:
+    def measure(self, shape: str, network_set: str) -> Iterator[Measured]:
         """Yield what is measured so far: networks first, then single poolings.
 
         Raises:
@@ -320,16 +320,15 @@ class Speed:
         """
         if shape not in self.shapes:
             raise _error(f"shape must be one of {', '.join(self.shapes)}, got {shape}.")
-        networks, device, backend = self.context.networks, self.device, serving(self.device)
-        size, machine = networks[0].card.input_size, describe_machine(device)
-        measured = Measured([], [], self.shapes[shape], size, machine, backend)
+        own, device, backend = self.context.find_set(network_set), self.device, serving(self.device)
+        measured = Measured([], [], self.shapes[shape], own.input_size, describe_machine(device), backend)
 
         def steps(candidates: list[Candidate], budget_s: float) -> Iterator[list[Timing]]:
             return measure(candidates, ROUNDS, budget_s=budget_s, turn=self.context.machine, device=device)
 
         try:
             yield measured
-            for timings in steps(network_candidates(networks, self.context.opening.image), NETWORKS_BUDGET_S):
+            for timings in steps(network_candidates(own.networks, self.context.opening.image), NETWORKS_BUDGET_S):
                 measured = replace(measured, networks=timings)
                 yield measured
             poolings = pooling_candidates(self.shapes[shape], device, with_reference=backend.name == "triton")
@@ -339,11 +338,11 @@ class Speed:
         except WrongResultError as error:
             raise _error(str(error)) from error
 
-    def run(self, shape: str) -> Iterator[Report]:
+    def run(self, shape: str, network_set: str) -> Iterator[Report]:
         """Yield the tables as they fill, and each chart when its numbers are complete."""
         shown_at, charted = 0.0, False
         measured = None
-        for measured in self.measure(shape):
+        for measured in self.measure(shape, network_set):
             done, poolings = rounds(measured.networks), rounds(measured.poolings)
             chart = gr.Plot()
             if measured.poolings and not charted:
@@ -361,15 +360,15 @@ class Speed:
         chart = gr.Plot(draw_poolings(measured.served, list(measured.references.values())), visible=True)
         yield draw_status(measured.summary()), measured.html(), gr.Plot(), chart
 
-    def speed(self, shape: str) -> dict[str, object]:
-        """Measure the networks and the single poolings on the machine that serves; takes about ten seconds.
+    def speed(self, shape: str, network_set: str) -> dict[str, object]:
+        """Measure the networks of a set and the single poolings on the machine that serves; takes about ten seconds.
 
         Returns a description of the machine, which implementation of the poolings runs there and why, the rounds that
         were run, and for each network and each pooling the lower quartile, median and upper quartile in milliseconds;
         of a network also those of its pooling layers, of a pooling that a GPU kernel serves also those of the same
         pooling as plain PyTorch, and the speed-up.
         """
-        *_, measured = self.measure(shape)
+        *_, measured = self.measure(shape, network_set)
         return measured.numbers()
 
 
@@ -396,7 +395,7 @@ def build(context: Context) -> None:
 
     running = start.click(
         tab.run,
-        [shape],
+        [shape, context.chosen],
         [status, tables, networks, poolings],
         api_name="run_speed",
         api_visibility="private",
@@ -415,4 +414,5 @@ def build(context: Context) -> None:
         show_progress="hidden",
         queue=False,
     )
-    gr.on([], tab.speed, [shape], [gr.JSON(visible=False, label="Times")], api_name="speed", concurrency_id="speed")
+    asked = [shape, context.chosen]
+    gr.on([], tab.speed, asked, [gr.JSON(visible=False, label="Times")], api_name="speed", concurrency_id="speed")

@@ -152,21 +152,21 @@ class Subbands:
 
     @property
     def sources(self) -> dict[str, str]:
-        """What can be split, in words: the photo by each wavelet, and each place of the LiftPool network, if loaded."""
-        if self.context.find("lift") is None:
+        """What can be split, in words: the photo by each wavelet, and each place of a LiftPool network, if loaded."""
+        if "lift" not in self.context.variants:
             return PHOTO_SOURCES
         return PHOTO_SOURCES | {place: f"LiftPool network, {name}" for place, name in PLACE_NAMES.items()}
 
-    def channels(self, source: str) -> int:
+    def channels(self, source: str, network_set: str) -> int:
         """Return the number of channels to choose from; 0 for a photo, which is shown in colour."""
-        lift = self.context.find("lift")
+        lift = self.context.find_set(network_set).find("lift")
         if lift is None or source in PHOTO_SOURCES:
             return 0
         layer = lift.network.pooling_places()[source]
         return next(layer.parameters()).shape[0]
 
-    def show(self, photo: Photo, source: str, keep: Sequence[str], channel: int) -> Shown:
-        """Split a photo, or what a place of the LiftPool network makes of it.
+    def show(self, photo: Photo, source: str, keep: Sequence[str], channel: int, network_set: str) -> Shown:
+        """Split a photo, or what a place of a set's LiftPool network makes of it.
 
         Args:
             channel: counted from 1; 0 stands for all.
@@ -174,8 +174,9 @@ class Subbands:
         Raises:
             gr.Error: for a source, band or channel that does not exist, naming those that do.
         """
-        lift, count = self.context.find("lift"), self.channels(source) if source in self.sources else 0
         _check(source in self.sources, f"source must be one of {', '.join(self.sources)}, got {source}.")
+        lift, count = self.context.find_set(network_set).find("lift"), self.channels(source, network_set)
+        _check(source in WAVELETS or lift is not None, f"This set has no LiftPool network: try {', '.join(WAVELETS)}.")
         _check(set(keep) <= set(BANDS), f"keep must be of {', '.join(BANDS)}, got {', '.join(map(str, keep))}.")
         _check(
             0 <= channel <= count, f"channel must be from 0 (all) to {count} for the source {source}, got {channel}."
@@ -189,28 +190,29 @@ class Subbands:
         name = "the photo" if source in WAVELETS else f"the LiftPool network's map at {PLACE_NAMES[source]}"
         return Shown(source, name, split, split.rebuild(keep), keep, channel - 1 if channel else None)
 
-    def draw(self, photo: Photo | None, source: str, keep: list[str], channel: float) -> str:
+    def draw(self, photo: Photo | None, source: str, keep: list[str], channel: float, network_set: str) -> str:
         """Return the tab's pictures."""
         if photo is None:
             return f'<p class="ps-note">{NO_PHOTO}</p>'
-        return self.show(photo, source, keep, min(int(channel), self.channels(source))).html()
+        most = self.channels(source, network_set)
+        return self.show(photo, source, keep, min(int(channel), most), network_set).html()
 
-    def offer_channels(self, source: str) -> gr.Slider:
+    def offer_channels(self, source: str, network_set: str) -> gr.Slider:
         """Return the slider of channels as it fits the source, back at 0."""
-        count = self.channels(source)
+        count = self.channels(source, network_set)
         return gr.Slider(maximum=max(1, count), value=0, visible=count > 0)
 
     def subbands(
-        self, photo: Photo | None, source: str, keep: list[str], channel: float
+        self, photo: Photo | None, source: str, keep: list[str], channel: float, network_set: str
     ) -> tuple[dict[str, object], Image.Image, Image.Image]:
-        """Split a photo, or a place of the LiftPool network that looks at it, into LL, LH, HL and HH.
+        """Split a photo, or a place of a set's LiftPool network that looks at it, into LL, LH, HL and HH.
 
         Returns the numbers as JSON (shapes, each band's share of the energy, how exactly the original is rebuilt from
         the bands that are kept), the bands as one picture (LL HL above LH HH), and what is rebuilt.
         """
         if photo is None:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
-        shown = self.show(photo, source, keep, int(channel))
+        shown = self.show(photo, source, keep, int(channel), network_set)
         pictures, _ = draw(shown.split, shown.rebuilt, shown.channel)
         return shown.numbers(), mosaic(pictures), Image.fromarray(pictures["rebuilt"])
 
@@ -229,12 +231,18 @@ def build(context: Context) -> None:
         source = gr.Dropdown(choices, value=FIRST_SOURCE, label="What is split", filterable=False, elem_id="source")
         keep = gr.CheckboxGroup(list(BANDS), value=list(BANDS), label="Rebuild from", elem_id="keep")
         channel = gr.Slider(0, 1, 0, step=1, label="Channel (0: mean size of all)", visible=False, elem_id="channel")
-    first = tab.draw(context.opening, FIRST_SOURCE, list(BANDS), 0)
+    first = tab.draw(context.opening, FIRST_SOURCE, list(BANDS), 0, context.sets[0].name)
     pictures = gr.HTML(first, elem_id="subbands", apply_default_css=False)
 
-    asked = [context.photo, source, keep, channel]
-    source.input(
-        tab.offer_channels, [source], [channel], api_name="offer_channels", api_visibility="private", queue=False
+    asked = [context.photo, source, keep, channel, context.chosen]
+    gr.on(
+        [source.input, context.chosen.input],
+        tab.offer_channels,
+        [source, context.chosen],
+        [channel],
+        api_name="offer_channels",
+        api_visibility="private",
+        queue=False,
     ).then(
         tab.draw,
         asked,
@@ -264,6 +272,7 @@ def build(context: Context) -> None:
             source,
             keep,
             gr.Number(0, precision=0, visible=False, label="Channel"),
+            context.chosen,
         ],
         [
             gr.JSON(visible=False, label="Numbers"),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.zoo import Loaded
+from ui.context import NetworkSet
 from ui.look import DROPPED, KEPT, Look
 from ui.pictures import Framed, row_of_maps
 from ui.words import ENDS, NAMES, PLACE_NAMES, percent, verdict
@@ -16,16 +17,18 @@ from ui.words import ENDS, NAMES, PLACE_NAMES, percent, verdict
 __all__ = ["draw_row", "numbers"]
 
 
-def numbers(looks: Sequence[Look], networks: Sequence[Loaded], place: str) -> dict[str, object]:
+def numbers(looks: Sequence[Look], own: NetworkSet, place: str) -> dict[str, object]:
     """Return every number of a comparison, ready for JSON.
 
     Args:
         looks: of some of the networks.
+        own: the set of these networks.
         place: whose maps are given pixel by pixel.
     """
-    known: dict[str, Loaded] = {loaded.network.variant: loaded for loaded in networks}
+    known: dict[str, Loaded] = {loaded.network.variant: loaded for loaded in own.networks}
     return {
-        "verdict": verdict({look.variant: look.answer for look in looks}, len(networks[0].classes)),
+        "verdict": verdict({look.variant: look.answer for look in looks}, len(own.classes)),
+        "network_set": own.name,
         "place": place,
         "networks": [_network(look, known[look.variant], place) for look in looks],
         "words": {
@@ -75,7 +78,7 @@ def _rows(values: NDArray[np.float16]) -> list[list[float | None]]:
 
 
 def draw_row(
-    framed: Framed, looks: Sequence[Look], networks: Sequence[Loaded], place: str, view: str, opacity: float
+    framed: Framed, looks: Sequence[Look], own: NetworkSet, place: str, view: str, opacity: float
 ) -> Image.Image:
     """Return the maps of some networks side by side, as a picture to keep.
 
@@ -83,7 +86,7 @@ def draw_row(
         view: "share" or "pooled".
         opacity: of the maps, 0 ... 1.
     """
-    known: dict[str, Loaded] = {loaded.network.variant: loaded for loaded in networks}
+    known: dict[str, Loaded] = {loaded.network.variant: loaded for loaded in own.networks}
     maps = []
     for look in looks:
         guess = look.answer.top[0]

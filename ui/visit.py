@@ -24,12 +24,14 @@ class Visit:
 
     Attributes:
         key: opens it, for the session that made it.
+        network_set: the name of the set whose networks looked.
         place, view: what its cards show.
         looks: by variant, in the order of the answers.
     """
 
     key: str
     framed: Framed
+    network_set: str
     place: str
     view: str
     looks: dict[str, Look] = field(default_factory=dict)
@@ -63,25 +65,25 @@ class Visits:
         self._visits: OrderedDict[str, Visit] = OrderedDict()  # by session, least recently used first
         self._lock = Lock()
 
-    def open(self, session: str, framed: Framed, place: str, view: str) -> Visit:
+    def open(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit:
         """Return a new visit of a session, in place of its last one."""
         with self._lock:
-            visit = self._open(session, framed, place, view)
+            visit = self._open(session, framed, network_set, place, view)
         self.tidy()
         return visit
 
-    def open_for_new(self, session: str, framed: Framed, place: str, view: str) -> Visit | None:
-        """Return a new visit of a session as `open` does; None if its last one is of this very photo."""
+    def open_for_new(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit | None:
+        """Return a new visit of a session as `open` does; None if its last one is of this very photo and set."""
         with self._lock:
             last = self._visits.get(session)
-            if last is not None and last.framed.image == framed.image:
+            if last is not None and last.network_set == network_set and last.framed.image == framed.image:
                 return None
-            visit = self._open(session, framed, place, view)
+            visit = self._open(session, framed, network_set, place, view)
         self.tidy()
         return visit
 
-    def _open(self, session: str, framed: Framed, place: str, view: str) -> Visit:
-        visit = Visit(secrets.token_urlsafe(16), framed, place, view, made_at=self._clock())
+    def _open(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit:
+        visit = Visit(secrets.token_urlsafe(16), framed, network_set, place, view, made_at=self._clock())
         self._visits[session] = visit
         self._visits.move_to_end(session)
         return visit

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from models.answer import Answer, Guess
+from models.export import export
 from models.predict import main, table
 from models.resnet import VARIANTS
+from models.zoo import update_card
+
+from .conftest import ACCURACY, REJECTION, write_run
 
 PHOTO = Path(__file__).resolve().parents[2] / "assets" / "examples" / "tabby.jpg"
 
@@ -14,13 +18,25 @@ PHOTO = Path(__file__).resolve().parents[2] / "assets" / "examples" / "tabby.jpg
 def test_every_network_says_what_its_logits_say(weights, command):
     ended = command(main, PHOTO, "--folder", weights)
     assert ended.status == 0, ended.err
-    lines = ended.out.splitlines()
+    title, *lines = ended.out.splitlines()
+    assert title == "3 things (Tiny ImageNet):"
     assert [line.split()[0] for line in lines] == list(VARIANTS)
     assert all(line.split()[2] == "ms" for line in lines)
     assert sorted(word for word in lines[0].split() if word in ("red", "green", "blue")) == ["blue", "green", "red"]
     one = command(main, PHOTO, "resnet18-w4-tinyimagenet3-lip", "--folder", weights)
-    assert one.out.split()[0] == "lip"
-    assert one.out.split()[3:] == next(line for line in lines if line.startswith("lip")).split()[3:]
+    row = one.out.splitlines()[1].split()
+    assert row[0] == "lip"
+    assert row[3:] == next(line for line in lines if line.startswith("lip")).split()[3:]
+
+
+def test_each_set_of_networks_is_told_apart(weights, tmp_path, command):
+    """Two sets know different things; seeds of one set stand together."""
+    export(write_run(tmp_path / "other", "max", classes=2), folder=weights)
+    name = "resnet18-w4-tinyimagenet2-max"
+    update_card(name, weights, temperature=2.0, threshold=0.4, rejection=REJECTION, accuracy=ACCURACY)
+    ended = command(main, PHOTO, name, "resnet18-w4-tinyimagenet3-lip", "--folder", weights)
+    assert [line.split()[:2] for line in ended.out.splitlines()[::2]] == [["2", "things"], ["3", "things"]]
+    assert [line.split()[0] for line in ended.out.splitlines()[1::2]] == ["max", "lip"]
 
 
 def test_the_columns_stand_below_one_another():

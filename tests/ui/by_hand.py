@@ -17,6 +17,8 @@ from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "models" / "weights"
+SET = "resnet18-w32-tinyimagenet30"
+"""The set of networks with which the page opens."""
 VARIANTS = ("stock", "max", "avg", "soft", "lip", "lift")
 WINDOWS = {
     "stock": (3, 2, 1),
@@ -125,9 +127,12 @@ class ByHand:
 
 def look(variant: str, photo: Image.Image) -> ByHand:
     """Let the network of a variant look at a photo of `PHOTO_SIDE` x `PHOTO_SIDE` pixels."""
-    (path,) = WEIGHTS.glob(f"*-{variant}.safetensors")
+    path = WEIGHTS / f"{SET}-{variant}.safetensors"
     card = json.loads(path.with_suffix(".json").read_text())
     tensors = {name: values.astype(np.float64) for name, values in load_file(path).items()}
+    for name in [name for name in tensors if name.endswith("_scale")]:  # of each output channel's integers
+        own, scale = name.removesuffix("_scale"), tensors.pop(name)
+        tensors[own] = np.stack([channel * step for channel, step in zip(tensors[own], scale, strict=True)])
     seen = ByHand()
     logits = _forward(variant, tensors, _normalised(photo), seen) / card["temperature"]
     raised = np.exp(logits - logits.max())
@@ -139,8 +144,9 @@ def look(variant: str, photo: Image.Image) -> ByHand:
 
 def count_parameters(variant: str) -> int:
     """Return how many numbers of a weights file are learned by descent: all but the norms' running statistics."""
-    (path,) = WEIGHTS.glob(f"*-{variant}.safetensors")
-    return sum(values.size for name, values in load_file(path).items() if not re.search(r"running_|num_batches", name))
+    path = WEIGHTS / f"{SET}-{variant}.safetensors"
+    not_learned = re.compile(r"running_|num_batches|_scale$")
+    return sum(values.size for name, values in load_file(path).items() if not not_learned.search(name))
 
 
 def _normalised(photo: Image.Image) -> Array:

@@ -55,7 +55,7 @@ def read_cards(page: Page) -> dict[str, Card]:
 
 def read_verdict(page: Page) -> str:
     """Return the sentence above the cards."""
-    return page.locator("#verdict").inner_text().strip()
+    return page.locator("#verdict .ps-verdict").inner_text().strip()
 
 
 def photo_shown(page: Page) -> str:

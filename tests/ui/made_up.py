@@ -1,14 +1,16 @@
 """Small untrained networks with cards that somebody made up, for tests that need no trained weights."""
 
+from collections.abc import Sequence
 from threading import Lock
 
+import gradio as gr
 import torch
 from PIL import Image
 
 from models.data import ClassLabel
 from models.resnet import VARIANTS, Variant, count_macs, count_parameters, resnet
 from models.zoo import Card, Loaded
-from ui.context import Context
+from ui.context import Context, NetworkSet
 from ui.photo import Photo, PhotoInput
 from ui.visit import Visits
 
@@ -77,6 +79,15 @@ def photo(seed: int = 0, width: int = 45, height: int = 36) -> Photo:
     return Photo(Image.fromarray((255 * (noise + ramp) / 2).round().to(torch.uint8).numpy()))
 
 
-def context(*variants: Variant) -> Context:
-    """Return what the page would give to a tab with these networks."""
-    return Context(tuple(load(variant) for variant in variants), PhotoInput(), photo(), Visits(), Lock())
+SET = "made-up"
+
+
+def network_set(*variants: Variant, name: str = SET, seed: int = 0) -> NetworkSet:
+    """Return a set of such networks."""
+    return NetworkSet(name, tuple(load(variant, seed) for variant in variants))
+
+
+def context(*variants: Variant, others: Sequence[NetworkSet] = ()) -> Context:
+    """Return what the page would give to a tab with these networks, and with other sets besides."""
+    sets = (network_set(*variants), *others)
+    return Context(sets, gr.Radio([one.name for one in sets]), PhotoInput(), photo(), Visits(), Lock())

@@ -38,7 +38,7 @@ Visit = Callable[..., Visitor]
 
 TABS = ("Compare", "Sub-bands", "Speed", "Models")
 NAMES = {"stock": "Stock", "max": "Max", "avg": "Average", "soft": "SoftPool", "lip": "LIP", "lift": "LiftPool"}
-CARDS = {path.stem.rpartition("-")[2]: json.loads(path.read_text()) for path in by_hand.WEIGHTS.glob("*.json")}
+CARDS = {name: json.loads((by_hand.WEIGHTS / f"{by_hand.SET}-{name}.json").read_text()) for name in VARIANTS}
 
 
 def assert_guesses(card: Card, truth: ByHand) -> None:
@@ -434,17 +434,21 @@ class TestModels:
         open_tab(page, "Models")
         rows = [
             [cell.inner_text() for cell in row.locator("th, td").all()]
-            for row in page.locator("#models-table tbody tr").all()
+            for row in page.locator("#models-table table").first.locator("tr").all()
         ]
+        head, *rows = rows
         assert [row[0] for row in rows] == [NAMES[variant] for variant in VARIANTS]
-        for variant, (_, top1, top5, error, parameters, _) in zip(VARIANTS, rows, strict=True):
-            measured = CARDS[variant]["accuracy"]
-            assert is_rounded(measured["top1"], top1)
-            assert is_rounded(measured["top5"], top5)
-            assert is_rounded(measured["calibration_error"], error)
-            assert is_rounded(by_hand.count_parameters(variant) / 1e6, parameters)
+        for variant, row in zip(VARIANTS, rows, strict=True):
+            card, shown = CARDS[variant], dict(zip(head, row, strict=True))
+            assert is_rounded(card["accuracy"]["top1"], shown["Top-1"])
+            assert is_rounded(card["accuracy"]["top5"], shown["Top-5"])
+            assert is_rounded(card["accuracy"]["calibration_error"], shown["Calibration error"])
+            assert is_rounded(card["shifts"]["crops"], shown["Same after a shift"])
+            assert is_rounded(card["corruptions"]["mean_error"], shown["Wrong if corrupted"])
+            assert is_rounded(by_hand.count_parameters(variant) / 1e6, shown["Parameters"])
 
-        names = [label["words"] for label in CARDS["max"]["classes"]]
+        sets = {path.stem.rpartition("-")[0]: path for path in by_hand.WEIGHTS.glob("*.json")}
+        names = [label["words"] for path in sets.values() for label in json.loads(path.read_text())["classes"]]
         for asked in ("cat", "zebra"):
             page.locator("#known-search").fill(asked)
             found = [name.partition(",")[0] for name in names if re.search(rf"\b{asked}", name, re.IGNORECASE)]

@@ -7,6 +7,7 @@ import pytest
 
 from models.answer import Answer, Guess
 from ui.cards import draw_card, draw_legend, draw_verdict, draw_waiting_card, share_in_words
+from ui.context import NetworkSet
 from ui.look import Look, PlaceLook, Share
 from ui.words import ENDS
 
@@ -18,6 +19,10 @@ def network(variant: str) -> SimpleNamespace:
     accuracy = {"split": "val", "images": 750, "top1": 77.74, "top5": 95.0, "calibration_error": 1.0}
     card = SimpleNamespace(accuracy=accuracy, input_size=64, seed=0)
     return SimpleNamespace(network=SimpleNamespace(variant=variant), card=card, classes=range(30))
+
+
+def of(*networks) -> NetworkSet:
+    return NetworkSet("made-up", networks)
 
 
 def look(variant: str, values: np.ndarray, *, label: str = "tabby", known: bool = True) -> Look:
@@ -63,7 +68,7 @@ def test_class_names_are_escaped() -> None:
     assert 'a "quoted"' not in card
     assert "&lt;img src=x" in card
     looks = [look("max", np.ones((4, 4)), label=UNSAFE)]
-    assert "<img" not in draw_verdict(looks, [network("max")])
+    assert "<img" not in draw_verdict(looks, of(network("max")))
 
 
 def test_a_network_that_is_not_sure_says_so() -> None:
@@ -79,7 +84,7 @@ def test_stock_says_that_its_map_is_of_the_weights_alone() -> None:
 
 
 def test_the_verdict_waits_for_all() -> None:
-    networks = [network("max"), network("lip")]
+    networks = of(network("max"), network("lip"))
     assert "0 of 2 networks have answered" in draw_verdict([], networks)
     assert "1 of 2 networks have answered" in draw_verdict([look("max", np.ones((4, 4)))], networks)
     assert "All 2 say tabby" in draw_verdict([look(variant, np.ones((4, 4))) for variant in ("max", "lip")], networks)

@@ -1,9 +1,12 @@
 """The Compare tab's events without a browser: what is looked at, and what is shown when there is nothing to look at."""
 
+import base64
+import json
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+import torch
 
 from tests.ui import made_up
 from ui.compare import NO_PHOTO, NOTHING, Compare, open_example
@@ -22,29 +25,62 @@ def cards_sent(updates: list) -> int:
 
 
 def test_a_photo_that_is_told_of_twice_is_looked_at_once(tab: Compare):
-    assert cards_sent(list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))) == 2
-    assert cards_sent(list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))) == 0
-    assert cards_sent(list(tab.run_new(made_up.photo(2), "stem", "share", VISITOR))) == 2
+    assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))) == 2
+    assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))) == 0
+    assert cards_sent(list(tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR))) == 2
 
 
 def test_another_visitor_with_the_same_photo_is_answered(tab: Compare):
-    list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))
+    list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
     other = SimpleNamespace(session_hash="other")
-    assert cards_sent(list(tab.run_new(made_up.photo(1), "stem", "share", other))) == 2
+    assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", other))) == 2
 
 
 def test_run_again_looks_again(tab: Compare):
-    list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))
-    assert cards_sent(list(tab.run(made_up.photo(1), "stem", "share", VISITOR))) == 2
+    list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
+    assert cards_sent(list(tab.run(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))) == 2
 
 
 def test_without_a_photo_nothing_is_shown_and_nothing_is_awaited(tab: Compare):
-    list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))
-    ((key, style, sentence, *cards),) = tab.run_new(None, "stem", "share", VISITOR)
+    list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
+    ((key, style, sentence, *cards),) = tab.run_new(None, made_up.SET, "stem", "share", VISITOR)
     assert (key, style) == (NOTHING, "")
     assert NO_PHOTO in sentence
     assert len(cards) == 2
     assert not any("aria-busy" in card or "Looking" in card or "ps-map" in card for card in cards)
     with pytest.raises(gr.Error, match=NO_PHOTO):
         tab.redraw(key, "stem", "share", VISITOR)
-    assert cards_sent(list(tab.run_new(made_up.photo(1), "stem", "share", VISITOR))) == 2
+    assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))) == 2
+
+
+def test_another_set_looks_at_the_same_photo():
+    other = made_up.network_set("lip", "max", name="other", seed=1)
+    context = made_up.context("max", "avg", others=[other])
+    tab = Compare(context, open_example(context))
+    assert context.variants == ("max", "avg", "lip")
+    mine = list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
+    assert mine[0][5] == ""  # the first set has no LIP
+    updates = list(tab.run_new(made_up.photo(1), "other", "stem", "share", VISITOR))
+    assert updates[0][4] == ""  # the other no average
+    assert cards_sent(updates) == 2
+    key = updates[0][0]
+    numbers = json.loads(base64.b64decode(tab.save_numbers(key, "stem", VISITOR).partition(",")[2]))
+    assert numbers["network_set"] == "other"
+    assert [row["variant"] for row in numbers["networks"]] == ["lip", "max"]
+    # Another place of that visit is drawn from the other set's looks, whatever has been chosen since.
+    _, *cards = tab.redraw(key, "stage2", "share", VISITOR)
+    assert ["ps-guesses" in card if isinstance(card, str) else None for card in cards] == [True, None, True]
+
+
+def test_the_endpoint_asks_the_set_that_is_named():
+    context = made_up.context("max", "avg", others=[made_up.network_set("max", name="other", seed=1)])
+    tab = Compare(context, open_example(context))
+    numbers, _ = tab.compare(made_up.photo(1), ["max", "avg"], "stem", "other")
+    other = context.find_set("other").networks[0]
+    with torch.no_grad():
+        logits = other.network(other.preprocess(made_up.photo(1).image))[0]
+    expected = torch.softmax(logits.double() / other.card.temperature, 0).max()
+    assert [row["variant"] for row in numbers["networks"]] == ["max"]
+    assert numbers["networks"][0]["probability"] == pytest.approx(float(expected), rel=1e-4)
+    with pytest.raises(gr.Error, match="This set has max"):
+        tab.compare(made_up.photo(1), ["avg"], "stem", "other")

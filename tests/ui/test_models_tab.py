@@ -15,9 +15,9 @@ from models.resnet import VARIANTS
 from models.zoo import Loaded
 from poolcore.share import window_of
 from tests.ui import made_up
+from ui.context import NetworkSet
+from ui.findings import PAIRS, chance_points
 from ui.models import (
-    PAIRS,
-    chance_points,
     compare_macs,
     describe_recipe,
     describe_unknown,
@@ -33,7 +33,7 @@ from ui.snippets import SNIPPETS
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[Loaded, ...]:
-    return made_up.context(*VARIANTS).networks
+    return made_up.network_set(*VARIANTS).networks
 
 
 def text(html: str) -> str:
@@ -84,6 +84,19 @@ class TestTable:
             ]
             assert windows[0] == windows[1]
 
+    def test_what_was_measured_has_a_column(self, networks):
+        cards = [replace(loaded.card, shifts={"crops": 61.25, "circular": 70.0}) for loaded in networks]
+        words = text(draw_table(cards))
+        assert words.count("61.2 %") == 6
+        assert "Wrong if corrupted" not in words
+        assert "of two crops of a photo" in words
+
+    def test_seeds_are_told_where_there_are_several(self, networks):
+        spread = {"top1": {"seeds": 3, "mean": 83.44, "min": 82.0, "max": 85.0, "deviation": 1.26}}
+        words = text(draw_table([replace(networks[2].card, spread=spread)]))
+        assert "mean and standard deviation of top-1: Average 83.4 ± 1.3 %" in words
+        assert "one seed" not in words
+
     def test_it_stands_with_one_network(self, networks):
         words = text(draw_table([networks[4].card]))
         assert "cleanest" not in words
@@ -102,7 +115,7 @@ class TestCards:
             "4321 images: pictures of nothing",
             "seed 0; 2026-01-02",
             "SHA-256 begins 0123456789ab",
-            "fp16 convolutions, fp32 norms",
+            "int8 convolutions",
             "Gao et al. 2019",
         ):
             assert fact in words, fact
@@ -112,6 +125,10 @@ class TestCards:
             "Below a probability of 43 % it says “probably none of the things I know”. That turns away 80 % of 4000 "
             "photos of 80 things that it never saw, and keeps 82 % of 300 photos of things that it knows."
         )
+
+    def test_unknown_photos_that_were_smaller_are_told(self, networks):
+        card = replace(networks[0].card, input_size=128)
+        assert describe_unknown(card).endswith("photos of things that it knows, all of 64 pixels only.")
 
     def test_recipe_names_every_argument(self, networks):
         recipe = "8 epochs, 3 at 24 pixels; 5 at 32 pixels, learning rate 0.05, bf16 yes"
@@ -125,19 +142,19 @@ class TestCards:
         assert "1 × 1, stride 2 (shortcut 2, shortcut 3, shortcut 4)" in words["stock"]
 
     def test_all_networks_have_one(self, networks):
-        assert draw_cards(networks).count("<article") == 6
+        assert draw_cards(NetworkSet("made-up", networks)).count("<article") == 6
 
 
 class TestKnown:
     def test_every_class_is_listed_with_all_its_words(self):
-        html = draw_known(made_up.CLASSES)
+        html = draw_known([made_up.network_set("max")])
         items = [text(item).strip() for item in re.findall(r"<li>(.*?)</li>", html)]
         assert items == ["<b>fish & chips</b>", "Alp", "golden retriever", "tabby tabby cat"]
         assert "<b>" not in html
         assert "All 4 are listed." in html
 
     def test_the_field_has_a_label(self):
-        html = draw_known(made_up.CLASSES)
+        html = draw_known([made_up.network_set("max")])
         assert '<label for="known-search">' in html
         assert '<input id="known-search" type="search"' in html
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.ui import by_hand
-from tests.ui.by_hand import ROOT
+from tests.ui.by_hand import ROOT, SET
 from tests.ui.conftest import Photos
 from tests.ui.running import AT_HOME, RECORDER, Server
 
@@ -33,7 +33,7 @@ def send(http: httpx.Client, content: bytes, name: str = "photo.png") -> str:
 
 
 def compare(http: httpx.Client, photo: dict[str, object] | None) -> httpx.Response:
-    body = {"data": [photo, ["max"], "stem"], "session_hash": "somebody"}
+    body = {"data": [photo, ["max"], "stem", SET], "session_hash": "somebody"}
     return http.post("/gradio_api/run/compare", json=body)
 
 

@@ -267,7 +267,7 @@ class TestPoolings:
 
 class TestNetworks:
     def test_each_looks_at_the_photo_and_is_right(self):
-        networks = made_up.context("stock", "lip", "lift").networks
+        networks = made_up.network_set("stock", "lip", "lift").networks
         candidates = network_candidates(networks, made_up.photo().image)
         for candidate, loaded in zip(candidates, networks, strict=True):
             assert candidate.name == loaded.network.variant
@@ -276,7 +276,7 @@ class TestNetworks:
                 torch.testing.assert_close(candidate.run(), loaded.network(loaded.preprocess(made_up.photo().image)))
 
     def test_a_wrong_one_is_refused(self):
-        (soft,) = network_candidates(made_up.context("soft").networks, made_up.photo().image)
+        (soft,) = network_candidates(made_up.network_set("soft").networks, made_up.photo().image)
         with torch.inference_mode(), pytest.raises(WrongResultError, match="soft is wrong here"):
             replace(soft, run=lambda: soft.run() * 1.01).check()
 
@@ -432,7 +432,7 @@ class TestTab:
         return Speed(made_up.context("max", "soft"))
 
     def test_endpoint(self, tab):
-        numbers = json.loads(json.dumps(tab.speed("1x8x32x32"), allow_nan=False))
+        numbers = json.loads(json.dumps(tab.speed("1x8x32x32", made_up.SET), allow_nan=False))
         assert [row["variant"] for row in numbers["networks"]["times"]] == ["max", "soft"]
         assert [row["variant"] for row in numbers["poolings"]["times"]] == ["max", "avg", "soft", "lip", "lift"]
         assert numbers["networks"]["rounds"] == numbers["poolings"]["rounds"] == 2
@@ -450,13 +450,13 @@ class TestTab:
 
         monkeypatch.setattr(ui.speed, "serving", lambda device: kernels)
         monkeypatch.setattr(ui.timing, "soft_pool2d", pool)
-        numbers = json.loads(json.dumps(tab.speed("1x4x12x12"), allow_nan=False))
+        numbers = json.loads(json.dumps(tab.speed("1x4x12x12", made_up.SET), allow_nan=False))
         assert numbers["backend"] == kernels._asdict()
         rows = {row["variant"]: row for row in numbers["poolings"]["times"]}
         assert list(rows) == ["max", "avg", "soft", "lip", "lift"]
         assert [name for name, row in rows.items() if "reference_ms" in row] == ["soft", "lip", "lift"]
         assert sorted(ran) == ["reference"] * 4 + ["triton"] * 4  # a check, a warm-up and two rounds each
-        *_, (_, html, _, chart) = tab.run("1x4x12x12")
+        *_, (_, html, _, chart) = tab.run("1x4x12x12", made_up.SET)
         assert html.count("Plain PyTorch</th>") == 1
         assert len(json.loads(chart.value["plot"])["data"]) == 2
 
@@ -469,7 +469,7 @@ class TestTab:
 
         monkeypatch.setattr(ui.speed, "measure", measure)
         monkeypatch.setattr(Speed, "device", torch.device("meta"))
-        list(tab.measure("1x4x12x12"))
+        list(tab.measure("1x4x12x12", made_up.SET))
         assert waited_for == [torch.device("meta")] * 2
 
     def test_the_page_says_what_serves(self, tab, monkeypatch, kernels):
@@ -483,7 +483,7 @@ class TestTab:
         assert list(tab.shapes) == ["1x4x12x12", "1x8x32x32"]
 
     def test_progress_then_charts(self, tab):
-        reports = list(tab.run("1x4x12x12"))
+        reports = list(tab.run("1x4x12x12", made_up.SET))
         assert "Checking and measuring" in reports[0][0]
         assert "Measured just now" in reports[-1][0]
         assert reports[-1][1].count("<table") == 2
@@ -494,15 +494,15 @@ class TestTab:
     def test_a_wrong_result_is_a_sentence(self, tab, monkeypatch):
         monkeypatch.setattr(ui.timing, "soft_pool2d", lambda x, k: F.avg_pool2d(x, k))
         with pytest.raises(gr.Error, match="soft is wrong here, so nothing is timed"):
-            list(tab.run("1x4x12x12"))
+            list(tab.run("1x4x12x12", made_up.SET))
         assert not tab.context.machine.locked()
 
     def test_an_unknown_shape_is_a_sentence(self, tab):
         with pytest.raises(gr.Error, match="shape must be one of 1x4x12x12, 1x8x32x32, got 9x9"):
-            tab.speed("9x9")
+            tab.speed("9x9", made_up.SET)
 
     def test_a_run_that_is_closed_lets_the_machine_go(self, tab):
-        run = tab.run("1x4x12x12")
+        run = tab.run("1x4x12x12", made_up.SET)
         next(run)
         run.close()
         assert not tab.context.machine.locked()

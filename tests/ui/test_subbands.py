@@ -96,7 +96,7 @@ class TestPictures:
         np.testing.assert_array_equal(pictures["rebuilt"], np.asarray(photo))
 
     def test_maps_of_a_channel_and_of_all(self, tab):
-        split = split_place(tab.context.find("lift"), made_up.photo().image, "stage2")
+        split = split_place(tab.context.sets[0].find("lift"), made_up.photo().image, "stage2")
         rebuilt = split.rebuild(BANDS)
         pictures, scale = draw(split, rebuilt, 3)
         x, ll, lh = (t[0, 3].numpy() for t in (split.x, split.bands.ll, split.bands.lh))
@@ -120,7 +120,7 @@ class TestPictures:
 class TestPlaces:
     def test_a_place_is_split_by_its_own_filters(self, tab):
         """Recompute the stem in fp64, its filters from the state dict, tap by tap."""
-        lift, photo = tab.context.find("lift"), made_up.photo(5).image
+        lift, photo = tab.context.sets[0].find("lift"), made_up.photo(5).image
         split = split_place(lift, photo, "stem")
         state = {name: values.double().numpy() for name, values in lift.network.state_dict().items()}
 
@@ -150,7 +150,7 @@ class TestPlaces:
         assert split.rebuild(BANDS).largest_error < 1e-5
 
     def test_what_is_split_is_what_the_network_pools(self, tab):
-        lift, photo = tab.context.find("lift"), made_up.photo(6).image
+        lift, photo = tab.context.sets[0].find("lift"), made_up.photo(6).image
         caught = {}
         handles = [
             layer.register_forward_pre_hook(lambda _, args, place=place: caught.__setitem__(place, args[0].clone()))
@@ -164,31 +164,31 @@ class TestPlaces:
             torch.testing.assert_close(split_place(lift, photo, place).x, x)
 
     def test_nothing_is_left_behind_on_the_network(self, tab):
-        lift = tab.context.find("lift")
+        lift = tab.context.sets[0].find("lift")
         split_place(lift, made_up.photo().image, "stage3")
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in lift.network.modules())
 
 
 class TestTab:
     def test_sources_are_the_photo_and_the_networks_places(self, tab):
-        assert set(tab.sources) == {"haar", "cdf53", *tab.context.find("lift").network.pooling_places()}
+        assert set(tab.sources) == {"haar", "cdf53", *tab.context.sets[0].find("lift").network.pooling_places()}
         assert list(Subbands(made_up.context("max")).sources) == ["haar", "cdf53"]
 
     def test_channels_are_those_of_the_map(self, tab):
-        photo = made_up.photo().image
-        for place in tab.context.find("lift").network.pooling_places():
-            assert tab.channels(place) == split_place(tab.context.find("lift"), photo, place).x.shape[1]
-        assert tab.channels("haar") == 0
+        lift, photo = tab.context.sets[0].find("lift"), made_up.photo().image
+        for place in lift.network.pooling_places():
+            assert tab.channels(place, made_up.SET) == split_place(lift, photo, place).x.shape[1]
+        assert tab.channels("haar", made_up.SET) == 0
 
     def test_shown_energy_is_the_photos(self, tab):
         photo = made_up.photo(7, 20, 14)
-        html = tab.draw(photo, "haar", list(BANDS), 0)
+        html = tab.draw(photo, "haar", list(BANDS), 0, made_up.SET)
         shown = dict(re.findall(r"<strong>(LL|LH|HL|HH)</strong>[^<]*<br><b>([\d.e-]+) %</b>", html))
         for name, share in haar_energy(photo.image).items():
             assert float(shown[name]) == pytest.approx(share, rel=0.05)
 
     def test_every_picture_has_words(self, tab):
-        html = tab.draw(made_up.photo(), "stage2", ["LL", "HL"], 2)
+        html = tab.draw(made_up.photo(), "stage2", ["LL", "HL"], 2, made_up.SET)
         alts = re.findall(r'<img src="data:image/png;base64,[^"]+" alt="([^"]+)"', html)
         assert len(alts) == 6
         assert sum("network's map at stage 2" in alt.replace("&#x27;", "'") for alt in alts) == 5
@@ -207,7 +207,7 @@ class TestTab:
 
     def test_endpoint_returns_numbers_and_pictures(self, tab):
         photo = made_up.photo(8, 21, 15)
-        numbers, bands, rebuilt = tab.subbands(photo, "haar", ["LL"], 0)
+        numbers, bands, rebuilt = tab.subbands(photo, "haar", ["LL"], 0, made_up.SET)
         numbers = json.loads(json.dumps(numbers, allow_nan=False))
         assert numbers["shape"] == [3, 15, 21]
         assert numbers["band_shape"] == [3, 8, 11]
@@ -229,17 +229,23 @@ class TestTab:
     )
     def test_wrong_arguments_get_a_sentence(self, tab, source, keep, channel, words):
         with pytest.raises(gr.Error, match=re.escape(words)):
-            tab.subbands(made_up.photo(), source, keep, channel)
+            tab.subbands(made_up.photo(), source, keep, channel, made_up.SET)
+
+    def test_a_set_without_liftpool_still_splits_photos(self):
+        tab = Subbands(made_up.context("lift", others=[made_up.network_set("max", name="other")]))
+        assert "PSNR" in tab.draw(made_up.photo(), "haar", ["LL"], 0, "other")
+        with pytest.raises(gr.Error, match="This set has no LiftPool network: try haar, cdf53"):
+            tab.draw(made_up.photo(), "stem", ["LL"], 0, "other")
 
     def test_without_a_photo_there_is_a_sentence(self, tab):
-        assert "Upload a photo" in tab.draw(None, "haar", list(BANDS), 0)
+        assert "Upload a photo" in tab.draw(None, "haar", list(BANDS), 0, made_up.SET)
         with pytest.raises(gr.Error, match="Upload a photo"):
-            tab.subbands(None, "haar", list(BANDS), 0)
+            tab.subbands(None, "haar", list(BANDS), 0, made_up.SET)
 
     def test_another_source_keeps_no_channel_of_the_last(self, tab):
-        slider = tab.offer_channels("stage2")
-        assert (slider.maximum, slider.value, slider.visible) == (tab.channels("stage2"), 0, True)
-        assert not tab.offer_channels("haar").visible
+        slider = tab.offer_channels("stage2", made_up.SET)
+        assert (slider.maximum, slider.value, slider.visible) == (tab.channels("stage2", made_up.SET), 0, True)
+        assert not tab.offer_channels("haar", made_up.SET).visible
         assert "What is split" in tab.draw(
-            made_up.photo(), "stem", list(BANDS), 60
+            made_up.photo(), "stem", list(BANDS), 60, made_up.SET
         )  # a slider that has not followed yet

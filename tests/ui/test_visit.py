@@ -35,7 +35,7 @@ def picture() -> Framed:
 
 
 def begin(visits: Visits, session: str) -> Visit:
-    return visits.open(session, picture(), "stage2", "share")
+    return visits.open(session, picture(), "a set", "stage2", "share")
 
 
 def some_look(side: int = 8) -> Look:
@@ -136,7 +136,7 @@ def test_of_two_who_tell_of_one_photo_at_once_one_gets_the_visit():
 
     def tell() -> Visit | None:
         start.wait()
-        return visits.open_for_new("session", picture(), "stage2", "share")
+        return visits.open_for_new("session", picture(), "a set", "stage2", "share")
 
     with ThreadPoolExecutor(8) as tellers:
         told = [teller.result() for teller in [tellers.submit(tell) for _ in range(8)]]

@@ -1,0 +1,46 @@
+"""What the figures amount to: sentences held against sums done by hand."""
+
+from dataclasses import replace
+
+from models.resnet import VARIANTS
+from tests.ui import made_up
+from ui.findings import hold_claims
+
+ERRORS = dict(zip(VARIANTS, (60.0, 50.0, 40.0, 45.0, 55.0, 30.0), strict=True))
+
+
+def cards(errors=None, **top1):
+    made = []
+    for loaded in made_up.network_set(*VARIANTS).networks:
+        card = loaded.card
+        if card.variant in top1:
+            card = replace(card, accuracy={**card.accuracy, "top1": top1[card.variant]})
+        if errors is not None:
+            card = replace(card, corruptions={"images": 100, "mean_error": errors[card.variant]})
+        made.append(card)
+    return made
+
+
+def test_a_difference_within_chance_is_called_so():
+    # 1.96 sqrt((0.8 * 0.2 + 0.78 * 0.22) / 600) = 4.6 points
+    words = hold_claims(cards(lip=80.0, max=78.0))
+    assert "LIP is 2.0 points ahead of Max, which chance alone may explain (±4.6)" in words
+
+
+def test_a_difference_beyond_chance_is_called_so_whichever_way_it_falls():
+    # 1.96 sqrt((0.7 * 0.3 + 0.8 * 0.2) / 600) = 4.9 points
+    words = hold_claims(cards(soft=70.0, avg=80.0))
+    assert "SoftPool is 10.0 points behind Average, more than chance explains (±4.9)" in words
+
+
+def test_liftpools_robustness_is_told_as_it_was_found():
+    assert "corruptions" not in hold_claims(cards())
+    assert "LiftPool errs the fewest: LiftPool 30.0 %, Average 40.0 %, SoftPool 45.0 %" in hold_claims(cards(ERRORS))
+    # 1.96 sqrt(0.5 * 0.5 / 100) = 9.8 points
+    assert "±9.8 by the choice of 100 images" in hold_claims(cards(ERRORS))
+    worse = hold_claims(cards(ERRORS | {"lift": 47.0}))
+    assert "LiftPool errs more than Average and SoftPool: Average 40.0 %" in worse
+
+
+def test_without_all_six_nothing_is_claimed():
+    assert hold_claims(cards()[:5]) == ""
