@@ -122,14 +122,18 @@ def read_source(unpacked: Path, recipe: Recipe) -> bytes:
     raise ValueError(f"{recipe.source} must hold {recipe.member}, got an archive without it")
 
 
-def cut(content: bytes, box: tuple[int, int, int, int] | None) -> Image.Image:
-    """Return the upright RGB photo, cut to the box, its short side at most SHORT_SIDE pixels, without metadata."""
-    photo = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB").crop(box)
-    scale = min(1.0, SHORT_SIDE / min(photo.size))
+def shrink(photo: Image.Image, short_side: int = SHORT_SIDE) -> Image.Image:
+    """Return the RGB photo with its short side at most so many pixels, never enlarged, without metadata."""
+    scale = min(1.0, short_side / min(photo.size))
     photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
     bare = Image.new("RGB", photo.size)   # a fresh picture carries no comment, profile or EXIF along
     bare.paste(photo)
     return bare
+
+
+def cut(content: bytes, box: tuple[int, int, int, int] | None, short_side: int = SHORT_SIDE) -> Image.Image:
+    """Return the upright RGB photo, cut to the box and shrunk, without metadata."""
+    return shrink(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB").crop(box), short_side)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
 CREDITS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (ASSETS / "CREDITS.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("| `")
+    if line.startswith("| `") and not line.startswith("| `gallery/")
 ]
 
 # Tiny ImageNet's words for the everyday classes that a photo may be labelled with.
