@@ -113,8 +113,10 @@ def choose_radio(page: Page, group: str, name: str) -> None:
 
 
 def expect_toast(page: Page, words: str) -> None:
-    """Expect a message with these words; messages stay for some seconds, one below the other."""
-    expect(page.get_by_test_id("toast-text").filter(has_text=words).first).to_be_visible()
+    """Expect a message with these words, and no other to be seen: the newest takes the place of those before."""
+    shown = page.get_by_test_id("toast-text").filter(visible=True)
+    expect(shown).to_contain_text(words)
+    expect(shown).to_have_count(1)
 
 
 def is_shown_as(probability: float, text: str) -> bool:

@@ -311,6 +311,21 @@ class TestBadFiles:
         assert_guesses(cards["stock"], truth)
 
 
+class TestGallery:
+    def test_a_photo_on_which_they_split_opens_with_the_answers_that_it_promises(self, visit: Visit):
+        page = visit().page
+        page.locator("#gallery summary").click()
+        photos = page.locator("#gallery li")
+        entries = json.loads((by_hand.ROOT / "assets" / "gallery.json").read_text())["sets"][by_hand.SET]
+        expect(photos).to_have_count(len(entries))
+        for index in (1, 0):
+            before = photo_shown(page)
+            photos.nth(index).locator("button").click()
+            cards = wait_for_cards(page, before)
+            assert {variant: card.guesses[0][0] for variant, card in cards.items()} == entries[index]["says"]
+            assert_verdict(read_verdict(page), cards)
+
+
 class TestVisitors:
     def test_two_at_once_see_only_their_own(self, visit: Visit, photos: Photos, server: Server):
         visitors = {name: visit() for name in ("tabby", "red-panda")}
