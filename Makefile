@@ -26,7 +26,8 @@ lint: .venv/test.stamp  ## Check style with ruff and types with mypy
 mutations: .venv/test.stamp  ## Break each kernel on purpose and expect its tests to go red
 	$(VENV) -m scripts.mutations $(ARGS)
 
-bench: .venv/test.stamp  ## Measure the page; results go to benchmarks/results/
+bench: .venv/test.stamp  ## Measure the networks and the page; results go to benchmarks/results/
+	$(VENV) -m benchmarks.networks
 	@chromium="$$($(VENV) scripts/chromium.py)" && CHROMIUM="$$chromium" $(VENV) -m benchmarks.page $(ARGS)
 
 kernels: .venv/test.stamp  ## Compile all GPU kernels, without a GPU; results go to benchmarks/results/

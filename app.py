@@ -21,7 +21,7 @@ def main(
     port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", min=1, max=65535, help="Port to listen at.")] = 7860,
     networks: Annotated[
         list[str] | None,
-        typer.Option(help="A network to load, by variant or name; give it again for more. Default: all."),
+        typer.Option(help="Networks to load, by variant, set or name; give it again for more. Default: all."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
