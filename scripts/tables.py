@@ -1,7 +1,7 @@
-"""Write the READMEs' tables from the cards in models/weights and the measurements in benchmarks/results.
+"""Write the READMEs' tables and plots from the cards in models/weights and the measurements in benchmarks/results.
 
-``python -m scripts.tables`` rewrites README.md and benchmarks/README.md; with ``--check`` it only says, by its exit
-status, whether it would. A table stands between ``<!-- NAME: made by scripts/tables.py -->`` and
+``python -m scripts.tables`` rewrites README.md, benchmarks/README.md and assets/plots; with ``--check`` it only says,
+by its exit status, whether it would. A table stands between ``<!-- NAME: made by scripts/tables.py -->`` and
 ``<!-- end of NAME -->``.
 """
 
@@ -10,15 +10,17 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.roofline import OPERATIONS, Direction, weighted_work
+from models.zoo import Accuracy, Card, list_sets, read_card
 from poolcore.window import make_window
+from ui.findings import hold_claims
+from ui.plots import plot_accuracy, plot_corruptions
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("stock", "max", "avg", "soft", "lip", "lift")
 WINDOWS = {
     "stock": "max 3/2/1 at the stem, then strided convolutions",
     "max": "max 3/2/1",
@@ -34,37 +36,112 @@ def _rows(header: list[str], rows: list[list[str]], align: str) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
 
 
+def _sets() -> dict[str, list[Card]]:
+    """Return the cards of each set of networks, the set that knows most first, as on the page."""
+    sets = {name: [read_card(member) for member in members] for name, members in list_sets().items()}
+    return dict(sorted(sets.items(), key=lambda item: -len(item[1][0].classes)))
+
+
 def accuracy() -> str:
-    """Return the table of the networks: accuracy, size and work of each card."""
-    cards = [json.loads(path.read_text()) for path in (ROOT / "models" / "weights").glob("*.json")]
-    cards.sort(key=lambda card: VARIANTS.index(card["variant"]))
-    rows = []
-    for card in cards:
-        seen = card["accuracy"]
-        rows.append(
-            [
-                f"`{card['variant']}`",
-                WINDOWS[card["variant"]],
-                f"{seen['top1']:.1f} %",
-                f"{seen['top5']:.1f} %",
-                f"{seen['calibration_error']:.1f} %",
-                f"{card['parameters'] / 1e6:.2f} M",
-                f"{card['macs'] / 1e6:.0f} M",
-                f"{card['rejection']['known_kept']:.0f} % / {card['rejection']['unknown_rejected']:.0f} %",
-            ]
-        )
-    header = ["variant", "how it shrinks its maps", "top-1", "top-5", "calibration error", "parameters", "MACs"]
-    table = _rows([*header, "known kept / unknown rejected"], rows, "llrrrrrr")
-    images = sorted({card["accuracy"]["images"] for card in cards})
-    error = max(_standard_error(card["accuracy"]) for card in cards)
+    """Return, for each set of networks, the table of their accuracy, robustness, size and work."""
+    return "\n\n".join(_accuracy(cards) for cards in _sets().values())
+
+
+def _accuracy(cards: Sequence[Card]) -> str:
+    columns: dict[str, Callable[[Card], str]] = {
+        "variant": lambda card: f"`{card.variant}`",
+        "how it shrinks its maps": lambda card: WINDOWS[card.variant],
+        "top-1": lambda card: f"{card.accuracy['top1']:.1f} %",
+        "top-5": lambda card: f"{card.accuracy['top5']:.1f} %",
+        "calibration error": lambda card: f"{card.accuracy['calibration_error']:.1f} %",
+        "same after a shift: crops / circular": lambda card: (
+            "" if card.shifts is None else f"{card.shifts['crops']:.1f} % / {card.shifts['circular']:.1f} %"
+        ),
+        "wrong if corrupted (mCE)": lambda card: (
+            f"{seen['mean_error']:.1f} % ({seen['mce']:.3f})" if (seen := card.corruptions) is not None else ""
+        ),
+        "parameters": lambda card: f"{card.parameters / 1e6:.2f} M",
+        "MACs": lambda card: f"{card.macs / 1e6:.0f} M",
+        "known kept / unknown rejected": lambda card: (
+            f"{card.rejection['known_kept']:.0f} % / {card.rejection['unknown_rejected']:.0f} %"
+        ),
+    }
+    if all(card.corruptions is None for card in cards):
+        del columns["wrong if corrupted (mCE)"]
+    rows = [[cell(card) for cell in columns.values()] for card in cards]
+    first = cards[0]
+    error = max(_standard_error(card.accuracy) for card in cards)
     return (
-        f"{table}\n\nTop-1 is over {' or '.join(map(str, images))} photos, so its standard error is up to {error:.1f} "
-        "points: with one seed, smaller differences than twice that may be chance."
+        f"**{first.knowledge}**: ResNet-{first.depth}, {first.width} channels at the stem, {first.input_size} px, "
+        f"{first.epochs} epochs on {first.data['train_images']} photos, seed {first.seed}.\n\n"
+        f"{_rows(list(columns), rows, 'll' + 'r' * (len(columns) - 2))}\n\n"
+        f"Top-1 is over {first.accuracy['images']} photos, so its standard error is up to {error:.1f} points: with one "
+        "seed, smaller differences than twice that may be chance."
     )
 
 
-def _standard_error(accuracy: dict[str, float]) -> float:
+def _standard_error(accuracy: Accuracy) -> float:
     return math.sqrt(accuracy["top1"] * (100 - accuracy["top1"]) / accuracy["images"])
+
+
+def findings() -> str:
+    """Return the sets' plots, and how the papers' claims fare."""
+    parts = []
+    for name, cards in _sets().items():
+        for plot, svg in _plots(cards).items():
+            words = svg.partition('<title id="title">')[2].partition("</title>")[0]
+            parts.append(f"![{words}](assets/plots/{name}-{plot}.svg)")
+        parts.append(hold_claims(cards))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _plots(cards: Sequence[Card]) -> dict[str, str]:
+    """Return a set's plots as SVG, by name."""
+    plots = {"accuracy": plot_accuracy(cards), "corruptions": plot_corruptions(cards)}
+    return {plot: svg for plot, svg in plots.items() if svg}
+
+
+def plot_files() -> dict[str, str]:
+    """Return what stands in each drawing of ``assets/plots``, by its path."""
+    return {
+        f"assets/plots/{name}-{plot}.svg": svg for name, cards in _sets().items() for plot, svg in _plots(cards).items()
+    }
+
+
+def framing() -> str:
+    """Return the table of the ways to bring a photo to a square."""
+    seen = _results("framing")
+    if seen is None:
+        return "Not measured yet: `python -m benchmarks.framing` does."
+    things = {row["framing"]: row for row in seen["pooled_without_scenes"]}
+    rows = [[row["framing"], *_framed(row), *_framed(things[row["framing"]])] for row in seen["pooled"]]
+    count, fewer = seen["pooled"][0]["photos"], seen["pooled_without_scenes"][0]["photos"]
+    header = ["framing", f"top-1, {count} photos", "gain", f"top-1, {fewer} without land and sea", "gain"]
+    return f"{_rows(header, rows, 'lrrrr')}\n\nMeans over the six networks of {seen['set']}, commit {seen['commit']}."
+
+
+def _framed(row: dict[str, float]) -> tuple[str, str]:
+    gain = f"{row['gain']:+.2f} ± {row['gain_standard_error']:.2f}" if row["gain"] else ""
+    return f"{row['top1']:.1f} %", gain
+
+
+def networks() -> str:
+    """Return the table of what one photo costs each network on a processor."""
+    seen = _results("networks")
+    if seen is None:
+        return "Not measured yet: `python -m benchmarks.networks` does."
+    rows = [
+        [row["set"], f"`{row['variant']}`", _milliseconds(row["time_ms"]), _milliseconds(row["pooling_ms"])]
+        for row in seen["rows"]
+    ]
+    machine = seen["machine"]
+    where = f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}"
+    table = _rows(["networks", "variant", "one photo", "of which in pooling"], rows, "llrr")
+    return f"{table}\n\nMedians (quartiles) of {seen['rounds']} interleaved rounds on {where}."
+
+
+def _milliseconds(times: dict[str, float]) -> str:
+    return f"{times['median']:.1f} ms ({times['lower']:.1f} to {times['upper']:.1f})"
 
 
 def page() -> str:
@@ -197,8 +274,9 @@ def _device(seen: Mapping[str, Any]) -> str:
 
 
 Tables = Mapping[str, Callable[[], str]]
-README: Tables = {"accuracy": accuracy, "page": page}
+README: Tables = {"accuracy": accuracy, "findings": findings, "networks": networks, "page": page}
 BENCHMARKS: Tables = {
+    "framing": framing,
     "roofline": roofline,
     "gpu_ops": gpu_ops,
     "gpu_networks": gpu_networks,
@@ -224,9 +302,11 @@ def main() -> int:
     """Rewrite the READMEs, or with --check compare."""
     texts = {name: (ROOT / name).read_text() for name in FILES}
     new = {name: filled(text, FILES[name]) for name, text in texts.items()}
+    plots = plot_files()
     if "--check" in sys.argv[1:]:
-        return int(new != texts)
-    for name, text in new.items():
+        return int(new != texts or any((ROOT / name).read_text() != svg for name, svg in plots.items()))
+    for name, text in (new | plots).items():
+        (ROOT / name).parent.mkdir(exist_ok=True)
         (ROOT / name).write_text(text)
     return 0
 
