@@ -10,11 +10,13 @@ Two numbers of the card are chosen here, both on one half of the validation imag
   `stock`, so the plainest was taken.)
 
 How well the threshold does is then measured on the other half: other images of the known classes, and other unknown
-classes. Where the unknown photos have fewer pixels, the known ones are shrunk to them for all that concerns the
-threshold: otherwise it would tell blurred from sharp photos, not strange from known things.
+classes. For all that concerns the threshold, photos of another set and the known ones are shrunk to the smaller of both
+sets' median sides: otherwise it would tell blurred from sharp photos, not strange from known things.
 """
 
 import math
+import statistics
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +93,11 @@ class Shrunk:
         return image, label
 
 
+def median_side(images: Images) -> int:
+    """Return the median of images' short sides, in pixels."""
+    return statistics.median_low(min(images[index][0].shape[1:]) for index in range(len(images)))
+
+
 def measure_rejection(known: Tensor, unknown: Tensor, threshold: float, unknown_classes: int, size: int) -> Rejection:
     """Return how well a threshold tells best probabilities of known images, (N,), from those of unknown ones, (M,).
 
@@ -120,32 +127,39 @@ def main(
 ) -> None:
     """Choose each network's temperature and threshold, and write them into its card."""
     torch.set_num_threads(threads)
+    elsewhere = unknown or data
+
+    @cache
+    def open_both(wnids: tuple[str, ...]) -> tuple[Images, Images, int]:
+        known = open_images(data, split, wnids)
+        others = sorted({label.wnid for label in open_images(elsewhere, split).classes} - set(wnids))
+        if len(others) < 2:
+            raise ValueError(f"{elsewhere} must hold two classes or more that the networks do not know, got {others}")
+        unlike = open_images(elsewhere, split, others)
+        return known, unlike, min(median_side(known), median_side(unlike))
+
     with plain_errors():
-        chosen = select_weights(names, folder)
-    for name in chosen:
-        with plain_errors():
-            description = read_description(name, folder)
-            network = load_network(description, folder, open_device(device))
-            known_wnids = [label.wnid for label in description.classes]
-            known_images = open_images(data, split, known_wnids)
-            elsewhere = unknown or data
-            others = sorted({label.wnid for label in open_images(elsewhere, split).classes} - set(known_wnids))
-            if len(others) < 2:
-                raise ValueError(
-                    f"{elsewhere} must hold two classes or more that {name} does not know, got {len(others)}"
-                )
-            other_images = open_images(elsewhere, split, others)
-        size = min(other_images[0][0].shape[1:])
+        place = open_device(device)
+        descriptions = [read_description(name, folder) for name in select_weights(names, folder)]
+        networks = [load_network(description, folder, place) for description in descriptions]
+        images = [open_both(tuple(label.wnid for label in description.classes)) for description in descriptions]
+    for description, network, (known_images, other_images, size) in zip(descriptions, networks, images, strict=True):
+        name = description.name
         logits, labels = compute_logits(network, known_images, description.input_size)
-        shrunk_logits, _ = compute_logits(network, Shrunk(known_images, size), description.input_size)
-        other_logits, other_labels = compute_logits(network, Shrunk(other_images, size), description.input_size)
+        shown = logits
+        if unknown is not None:
+            known_images, other_images = Shrunk(known_images, size), Shrunk(other_images, size)
+            shown, _ = compute_logits(network, known_images, description.input_size)
+        other_logits, other_labels = compute_logits(network, other_images, description.input_size)
 
         order = labels.argsort(stable=True)
         choosing, judging = order[::2], order[1::2]
         temperature = choose_temperature(logits[choosing], labels[choosing])
-        known, strange = (best_probability(answers, temperature) for answers in (shrunk_logits, other_logits))
+        known, strange = (best_probability(answers, temperature) for answers in (shown, other_logits))
         threshold = choose_threshold(known[choosing], strange[other_labels % 2 == 0])
-        rejection = measure_rejection(known[judging], strange[other_labels % 2 == 1], threshold, len(others) // 2, size)
+        rejection = measure_rejection(
+            known[judging], strange[other_labels % 2 == 1], threshold, len(other_images.classes) // 2, size
+        )
         update_card(name, folder, temperature=temperature, threshold=threshold, rejection=rejection)
         typer.echo(
             f"{name}: temperature {temperature}, threshold {threshold}, keeps {rejection['known_kept']} % of known and "

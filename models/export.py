@@ -20,7 +20,7 @@ from models.command import plain_errors
 from models.data import ClassLabel
 from models.resnet import count_macs, count_parameters, resnet
 from models.storage import STORAGE, pack
-from models.zoo import WEIGHTS, DataFacts, Description, write_description
+from models.zoo import WEIGHTS, DataFacts, Description, WeightsName, write_description
 
 __all__ = ["export"]
 
@@ -46,23 +46,27 @@ def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS,
 
     Args:
         run_folder: where `models.train` wrote.
-        name: of the weights; None makes one like "resnet18-w32-tinyimagenet30-lip", from the network, the name of the
-            file ``about``, the number of classes and the variant; another seed than 0 ends it, as in "-lip-seed1".
+        name: of the weights, SET-VARIANT, for another seed than 0 SET-VARIANT-seedN; None makes a set's name like
+            "resnet18-w32-tinyimagenet30" from the network, the name of the file ``about`` and the number of classes.
         folder: where the weights go.
         about: JSON file on the images: name, description, url, terms.
 
     Raises:
         OSError: if a file is missing.
+        ValueError: if the name has another form, variant or seed than the run's.
     """
     run = json.loads((run_folder / "run.json").read_text())
     averages, epochs = _averages(run_folder, run)
     classes = tuple(ClassLabel(**label) for label in run["classes"])
     network = resnet(run["depth"], run["variant"], width=run["width"], stem=run["stem"], num_classes=len(classes))
     network.load_state_dict(averages)
+    seed = run["recipe"]["seed"]
     if name is None:
-        seed = run["recipe"]["seed"]
         name = f"resnet{run['depth']}-w{run['width']}-{about.stem}{len(classes)}-{run['variant']}"
         name += f"-seed{seed}" if seed else ""
+    parts, ending = WeightsName.read(name), f"-{run['variant']}" + (f"-seed{seed}" if seed else "")
+    if parts is None or parts[1:] != (run["variant"], seed):
+        raise ValueError(f"name must be a set's name with {ending} after it, got {name!r}")
     folder.mkdir(parents=True, exist_ok=True)
     content = save(pack(network))
     (folder / f"{name}.safetensors").write_bytes(content)

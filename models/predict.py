@@ -12,7 +12,7 @@ import typer
 from models.answer import Answer, answer
 from models.command import open_device, plain_errors
 from models.data import read_image
-from models.zoo import WEIGHTS, Loaded, load, select_weights
+from models.zoo import WEIGHTS, Loaded, list_sets, load, select_weights, set_of
 
 __all__ = ["table"]
 
@@ -44,7 +44,9 @@ def main(
     torch.set_num_threads(threads)
     with plain_errors():
         image = read_image(photo)
-        networks = [load(name, folder=folder, device=open_device(device)) for name in select_weights(names, folder)]
+        everything = [name for members in list_sets(folder).values() for name in members]
+        chosen = select_weights(names or everything, folder)
+        networks = [load(name, folder=folder, device=open_device(device)) for name in chosen]
 
     def ask(loaded: Loaded) -> tuple[str, float, Answer]:
         with torch.inference_mode():
@@ -55,8 +57,9 @@ def main(
             milliseconds = 1000 * (time.perf_counter() - start)
         return loaded.card.variant, milliseconds, answer(logits, loaded.card)
 
-    for title, alike in groupby(networks, lambda loaded: loaded.card.knowledge):
-        typer.echo(f"{title}:\n{table([ask(loaded) for loaded in alike])}")
+    for _, group in groupby(networks, lambda loaded: set_of(loaded.card.name)):
+        alike = list(group)
+        typer.echo(f"{alike[0].card.knowledge}:\n{table([ask(loaded) for loaded in alike])}")
 
 
 if __name__ == "__main__":

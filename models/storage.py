@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 __all__ = ["STORAGE", "pack", "unpack"]
 
-STORAGE = "int8 convolutions with a scale an output channel, the rest fp32"
+STORAGE = "int8 convolutions and linear layers with a scale an output channel, the rest fp32"
 _LARGEST = 127
 _SCALE = "_scale"  # a key with this ending belongs to the one without
 

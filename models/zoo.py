@@ -44,6 +44,7 @@ __all__ = [
     "read_card",
     "read_description",
     "select_weights",
+    "set_of",
     "update_card",
     "write_description",
 ]
@@ -61,7 +62,7 @@ class WeightsName(NamedTuple):
     @classmethod
     def read(cls, name: str) -> "WeightsName | None":
         """Return the parts of a name, None if it has not the form SET-VARIANT or SET-VARIANT-seedN."""
-        found = re.fullmatch(rf"(.+)-({'|'.join(VARIANTS)})(?:-seed(\d+))?", name)
+        found = re.fullmatch(rf"(.+)-({'|'.join(VARIANTS)})(?:-seed([1-9]\d*))?", name)
         return None if found is None else cls(found[1], get_args(Variant)[VARIANTS.index(found[2])], int(found[3] or 0))
 
 
@@ -112,8 +113,8 @@ class Consistency(TypedDict):
 class Robustness(TypedDict):
     """Errors under corruptions (`models.robustness`), in percent: by corruption and severity, their means, and all's.
 
-    ``images`` is the number of photos; ``mce`` is relative to `stock`, whose own is 1; None without `stock` or where
-    that made no error.
+    ``images`` is the number of photos; ``mce`` is relative to the mean of the set's `stock` networks; None without one
+    or where they made no error.
     """
 
     images: int
@@ -212,6 +213,12 @@ class Loaded:
         return normalise(image).contiguous(memory_format=torch.channels_last)
 
 
+def set_of(name: str) -> str:
+    """Return the name of the set that weights belong to; a name of another form is a set of its own."""
+    parts = WeightsName.read(name)
+    return name if parts is None else parts.set
+
+
 def list_weights(folder: Path = WEIGHTS) -> list[str]:
     """Return the names of all weights in a folder: by set, within it in the order of `VARIANTS`, then by seed."""
 
@@ -233,7 +240,7 @@ def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
 
 
 def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -> list[str]:
-    """Return the given names, or those of all weights in a folder.
+    """Return the given names, a set's name standing for all its weights, or those of all weights in a folder.
 
     Raises:
         ValueError: for an unknown name, listing those that exist, or a folder without weights.
@@ -241,10 +248,13 @@ def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -
     there = list_weights(folder)
     if not there:
         raise ValueError(f"{folder} holds no weights")
-    for name in names or ():
-        if name not in there:
+    chosen = []
+    for name in names or there:
+        members = [one for one in there if set_of(one) == name]
+        if name not in there and not members:
             raise ValueError(f"name of weights must be one of {there}, got {name!r}")
-    return list(names) if names else there
+        chosen += members or [name]
+    return chosen
 
 
 _C = TypeVar("_C", bound=Description)
@@ -293,10 +303,10 @@ def write_description(description: Description, folder: Path = WEIGHTS) -> None:
 
 
 def update_card(name: str, folder: Path = WEIGHTS, **measured: Unpack[Measured]) -> None:
-    """Write measurements into NAME.json; a new temperature takes out all that was measured with the old one."""
+    """Write measurements into NAME.json; a new temperature takes out those that depend on it."""
     content = json.loads((folder / f"{name}.json").read_text())
     if measured.get("temperature", content["temperature"]) != content["temperature"]:
-        for key in ("accuracy", "shifts", "corruptions", "spread"):
+        for key in ("accuracy", "spread"):
             content.pop(key, None)
     _write(name, content | measured, folder)
 

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.transforms.v2.functional import resize
 
 from models.calibrate import Shrunk, best_probability, choose_temperature, choose_threshold, main, measure_rejection
-from models.data import open_images
+from models.data import normalise, open_images, square
 from models.export import export
 from models.zoo import load_network, read_description, update_card
 
@@ -65,8 +66,6 @@ def test_the_command_judges_on_the_half_that_did_not_choose(tmp_path, command):
     def answers(wnids):
         images = open_images(data, "val", wnids)
         with torch.no_grad():
-            from models.data import normalise, square
-
             x = torch.stack([square(images[index][0], 32) for index in range(len(images))])
             return network(normalise(x)), torch.tensor([images[index][1] for index in range(len(images))])
 
@@ -91,6 +90,22 @@ def test_known_photos_are_shrunk_to_the_unknown_ones(tmp_path, command):
     assert ended.status == 0, ended.err
     rejection = json.loads((folder / f"{name}.json").read_text())["rejection"]
     assert (rejection["size"], rejection["known_images"], rejection["unknown_images"]) == (8, 6, 12)
+    card = json.loads((folder / f"{name}.json").read_text())
+    network = load_network(read_description(name, folder), folder)
+
+    def best(images):
+        """By hand: each picture made 8 px wide if it is not, then seen as ever."""
+        pictures = [resize(image, [8], antialias=True) for image, _ in images]
+        with torch.no_grad():
+            logits = network(normalise(torch.stack([square(picture, 32) for picture in pictures])))
+        return best_probability(logits, card["temperature"])
+
+    known = best([open_images(data, "val")[index] for index in range(12)])
+    others = {rank: open_images(other, "val", [WNIDS[rank]]) for rank in range(2, 6)}
+    strange = {rank: best([images[index] for index in range(6)]) for rank, images in others.items()}
+    assert card["threshold"] == choose_threshold(known[::2], torch.cat((strange[2], strange[4])))
+    judged = torch.cat((strange[3], strange[5]))
+    assert rejection == measure_rejection(known[1::2], judged, card["threshold"], 2, 8)
     shrunk = Shrunk(open_images(data, "val"), 8)
     image, label = shrunk[7]
     # 32 px made 8: the mean of the noise around each point is nearer to the class's colour.
@@ -105,4 +120,4 @@ def test_an_image_set_without_unknown_classes_is_told(arrays, tmp_path, command)
     export(write_run(tmp_path / "run", "soft", classes=3), folder=folder)
     ended = command(main, "--data", arrays, "--folder", folder)
     assert ended.status == 2
-    assert "must hold two classes or more that resnet18-w4-tinyimagenet3-soft does not know, got 1" in ended.err
+    assert "must hold two classes or more that the networks do not know, got ['n00000003']" in ended.err

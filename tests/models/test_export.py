@@ -17,9 +17,9 @@ from .conftest import write_run
 
 def test_convolutions_are_stored_in_int8_and_the_rest_as_it_was(tmp_path, command):
     run = write_run(tmp_path / "run", "lip")
-    ended = command(main, run, "--name", "mine", "--folder", tmp_path / "weights")
-    assert (ended.status, ended.out.strip()) == (0, "mine")
-    path = tmp_path / "weights" / "mine.safetensors"
+    ended = command(main, run, "--name", "mine-lip", "--folder", tmp_path / "weights")
+    assert (ended.status, ended.out.strip()) == (0, "mine-lip")
+    path = tmp_path / "weights" / "mine-lip.safetensors"
     stored, trained = load_file(path), load_file(run / "weights.safetensors")
     network = resnet(18, "lip", width=4, stem="small", num_classes=3)
     rounded = {f"{name}.weight" for name, m in network.named_modules() if type(m).__name__ in ("Conv2d", "Linear")}
@@ -31,7 +31,7 @@ def test_convolutions_are_stored_in_int8_and_the_rest_as_it_was(tmp_path, comman
                 assert (steps * scale - channel).abs().max() <= 0.5001 * channel.abs().max() / 127, key
         else:
             assert torch.equal(stored[key], value), key
-    description = read_description("mine", tmp_path / "weights")
+    description = read_description("mine-lip", tmp_path / "weights")
     assert description.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert description.data["terms"] == "ImageNet's terms: research and education"
     assert "accuracy" not in json.loads(path.with_suffix(".json").read_text())
@@ -54,6 +54,14 @@ def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
 def test_another_seed_ends_the_name(tmp_path, command):
     ended = command(main, write_run(tmp_path / "run", "soft", seed=2), "--folder", tmp_path / "weights")
     assert ended.out.strip() == "resnet18-w4-tinyimagenet3-soft-seed2"
+
+
+@pytest.mark.parametrize("name", ["mine", "mine-max", "mine-soft", "mine-soft-seed1"])
+def test_a_name_that_says_something_else_is_refused(name, tmp_path, command):
+    ended = command(main, write_run(tmp_path / "run", "soft", seed=2), "--name", name, "--folder", tmp_path / "weights")
+    assert ended.status == 2
+    assert ended.err.strip() == f"name must be a set's name with -soft-seed2 after it, got '{name}'"
+    assert not (tmp_path / "weights").exists()
 
 
 @pytest.mark.parametrize("missing", ["run.json", "weights.safetensors"])

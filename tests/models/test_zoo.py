@@ -11,7 +11,17 @@ from torch import nn
 
 from models.data import ClassLabel
 from models.resnet import VARIANTS, count_macs, count_parameters, resnet
-from models.zoo import Card, WeightsName, list_sets, list_weights, load, read_card, read_description, update_card
+from models.zoo import (
+    Card,
+    WeightsName,
+    list_sets,
+    list_weights,
+    load,
+    read_card,
+    read_description,
+    select_weights,
+    update_card,
+)
 
 from .conftest import ACCURACY, REJECTION, WNIDS, WORDS
 
@@ -37,7 +47,8 @@ def test_sets_are_named_apart_from_variants_and_seeds(weights):
     assert list_weights(weights) == [*NAMES[:4], f"{NAMES[3]}-seed2", f"{NAMES[3]}-seed10", *NAMES[4:]]
     assert list_sets(weights) == {"resnet18-w4-tinyimagenet3": NAMES}
     assert WeightsName.read("mine-max-lip-seed12") == ("mine-max", "lip", 12)
-    assert WeightsName.read("mine-blur") is None
+    assert WeightsName.read("mine-blur") is WeightsName.read("mine-lip-seed0") is None
+    assert select_weights(["resnet18-w4-tinyimagenet3"], weights) == list_weights(weights)
 
 
 def test_a_card_has_every_field_and_nothing_else(weights):
@@ -110,10 +121,14 @@ def test_weights_that_nobody_has_measured_are_refused(weights):
     assert read_description(NAMES[2], weights).variant == "avg"
 
 
-def test_a_new_temperature_takes_out_the_accuracy_measured_with_the_old_one(weights):
-    update_card(NAMES[0], weights, temperature=2.0, threshold=0.5)
+def test_a_new_temperature_takes_out_what_depends_on_it_alone(weights):
+    shifts = {"crops": 90.0, "circular": 80.0}
+    spread = {"top1": {"seeds": 2, "mean": 40.0, "min": 39.0, "max": 41.0, "deviation": 1.4}}
+    update_card(NAMES[0], weights, temperature=2.0, threshold=0.5, shifts=shifts, spread=spread)
     assert read_card(NAMES[0], weights).threshold == 0.5
+    assert read_card(NAMES[0], weights).spread == spread
     update_card(NAMES[0], weights, temperature=2.5)
-    assert "accuracy" not in json.loads((weights / f"{NAMES[0]}.json").read_text())
+    content = json.loads((weights / f"{NAMES[0]}.json").read_text())
+    assert {"accuracy", "spread", "shifts"} & content.keys() == {"shifts"}
     update_card(NAMES[0], weights, accuracy=ACCURACY)
     assert read_card(NAMES[0], weights).temperature == 2.5
