@@ -37,7 +37,7 @@ def main(
     *_, timings = measure(network_candidates(networks, photo), rounds)
     rows = [
         {
-            "set": loaded.card.knowledge,
+            "knowledge": loaded.card.knowledge,
             "size": loaded.card.input_size,
             "variant": loaded.card.variant,
             "time_ms": _three(timing.total),

@@ -6,7 +6,6 @@ by its exit status, whether it would. A table stands between ``<!-- NAME: made b
 """
 
 import json
-import math
 import re
 import statistics
 import sys
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.roofline import OPERATIONS, Direction, weighted_work
-from models.zoo import Accuracy, Card, list_sets, read_card
+from models.zoo import Card, list_sets, read_card
 from poolcore.window import make_window
-from ui.findings import hold_claims
+from ui.findings import describe_chance, hold_claims
 from ui.plots import plot_accuracy, plot_corruptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +57,7 @@ def _accuracy(cards: Sequence[Card]) -> str:
             "" if card.shifts is None else f"{card.shifts['crops']:.1f} % / {card.shifts['circular']:.1f} %"
         ),
         "wrong if corrupted (mCE)": lambda card: (
-            f"{seen['mean_error']:.1f} % ({seen['mce']:.3f})" if (seen := card.corruptions) is not None else ""
+            "" if card.corruptions is None else f"{card.corruptions['mean_error']:.1f} %{_mce(card.corruptions['mce'])}"
         ),
         "parameters": lambda card: f"{card.parameters / 1e6:.2f} M",
         "MACs": lambda card: f"{card.macs / 1e6:.0f} M",
@@ -66,22 +65,22 @@ def _accuracy(cards: Sequence[Card]) -> str:
             f"{card.rejection['known_kept']:.0f} % / {card.rejection['unknown_rejected']:.0f} %"
         ),
     }
+    if all(card.shifts is None for card in cards):
+        del columns["same after a shift: crops / circular"]
     if all(card.corruptions is None for card in cards):
         del columns["wrong if corrupted (mCE)"]
     rows = [[cell(card) for cell in columns.values()] for card in cards]
     first = cards[0]
-    error = max(_standard_error(card.accuracy) for card in cards)
     return (
         f"**{first.knowledge}**: ResNet-{first.depth}, {first.width} channels at the stem, {first.input_size} px, "
         f"{first.epochs} epochs on {first.data['train_images']} photos, seed {first.seed}.\n\n"
         f"{_rows(list(columns), rows, 'll' + 'r' * (len(columns) - 2))}\n\n"
-        f"Top-1 is over {first.accuracy['images']} photos, so its standard error is up to {error:.1f} points: with one "
-        "seed, smaller differences than twice that may be chance."
+        f"Over {first.accuracy['images']} validation photos. {describe_chance(cards)}"
     )
 
 
-def _standard_error(accuracy: Accuracy) -> float:
-    return math.sqrt(accuracy["top1"] * (100 - accuracy["top1"]) / accuracy["images"])
+def _mce(mce: float | None) -> str:
+    return "" if mce is None else f" ({mce:.3f})"
 
 
 def findings() -> str:
@@ -131,7 +130,7 @@ def networks() -> str:
     if seen is None:
         return "Not measured yet: `python -m benchmarks.networks` does."
     rows = [
-        [row["set"], f"`{row['variant']}`", _milliseconds(row["time_ms"]), _milliseconds(row["pooling_ms"])]
+        [row["knowledge"], f"`{row['variant']}`", _milliseconds(row["time_ms"]), _milliseconds(row["pooling_ms"])]
         for row in seen["rows"]
     ]
     machine = seen["machine"]

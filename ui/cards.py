@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.answer import Guess
 from models.zoo import Loaded
 from ui.context import NetworkSet
+from ui.findings import describe_chance
 from ui.look import Look, Share
 from ui.pictures import Framed, colour, data_url, jpeg, legend, png
 from ui.words import ENDS, NAMES, PLACE_NAMES, VIEWS, WAYS, milliseconds, percent, verdict
@@ -47,15 +48,14 @@ def draw_photo(framed: Framed) -> str:
 
 def draw_verdict(looks: Sequence[Look], own: NetworkSet) -> str:
     """Return the sentence above the cards (before all have answered, how many have), and what it is worth."""
-    count, size = len(own.networks), own.input_size
+    count, size, cards = len(own.networks), own.input_size, [loaded.card for loaded in own.networks]
     if len(looks) < count:
         sentence = f"{len(looks)} of {count} networks have answered …"
     else:
         sentence = verdict({look.variant: look.answer for look in looks}, len(own.classes))
     return (
         f'<p class="ps-verdict" role="status">{escape(sentence[:1].upper() + sentence[1:])}</p>'
-        f'<p class="ps-note">The networks see the grey square at {size} × {size} pixels. Each was trained once, '
-        "with one seed: differences of about a point may be chance.</p>"
+        f'<p class="ps-note">The networks see the grey square at {size} × {size} pixels. {describe_chance(cards)}</p>'
     )
 
 

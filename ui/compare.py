@@ -6,7 +6,8 @@ view is drawn from what is kept of the visit, without a forward pass. The opacit
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Semaphore
 from typing import TypeAlias
 
 import gradio as gr
@@ -15,7 +16,7 @@ from PIL import Image
 from models.zoo import Loaded
 from ui.cards import draw_card, draw_empty_card, draw_legend, draw_photo, draw_verdict, draw_waiting_card
 from ui.context import Context, NetworkSet
-from ui.examples import CHOOSE
+from ui.examples import CHOOSE, chosen_index
 from ui.gallery import draw_gallery, list_gallery
 from ui.look import PLACES, Look, look
 from ui.photo import Photo, PhotoInput
@@ -52,6 +53,8 @@ class Compare:
 
     context: Context
     opening: Visit
+    drawing: Semaphore = field(default_factory=lambda: Semaphore(2))
+    """Held while maps are drawn anew."""
 
     def run_new(
         self, photo: Photo | None, network_set: str, place: str, view: str, request: gr.Request
@@ -120,12 +123,13 @@ class Compare:
             visit.place, visit.view = place, view
         own = self.context.find_set(visit.network_set)
         networks = (own.find(variant) for variant in self.context.variants)
-        cards = (
-            draw_card(loaded, visit.looks[loaded.network.variant], place, view)
-            if loaded is not None and loaded.network.variant in visit.looks
-            else gr.skip()
-            for loaded in networks
-        )
+        with self.drawing:
+            cards = [
+                draw_card(loaded, visit.looks[loaded.network.variant], place, view)
+                if loaded is not None and loaded.network.variant in visit.looks
+                else gr.skip()
+                for loaded in networks
+            ]
         return draw_legend(view), *cards
 
     def save_numbers(self, key: str, place: str, request: gr.Request) -> str:
@@ -190,10 +194,9 @@ def build(context: Context) -> None:
     first, looks = context.sets[0], tab.opening.looks
 
     said = gr.HTML(draw_verdict(list(looks.values()), first), elem_id="verdict", apply_default_css=False)
-    splits = list_gallery()
-    gallery = gr.HTML(
-        draw_gallery(splits.get(first.name, ())), js_on_load=CHOOSE, elem_id="gallery", apply_default_css=False
-    )
+    photos = list_gallery(context.variants)
+    galleries = {own.name: draw_gallery(photos, own.name) for own in context.sets}
+    gallery = gr.HTML(galleries[first.name], js_on_load=CHOOSE, elem_id="gallery", apply_default_css=False)
     places = [(PLACE_NAMES[place].capitalize(), place) for place in PLACES]
     place = gr.Radio(places, value=FIRST_PLACE, label="Place", elem_id="place", elem_classes="ps-pills")
     with gr.Row(elem_id="controls"):
@@ -242,7 +245,7 @@ def build(context: Context) -> None:
         api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
-        concurrency_limit=2,
+        queue=False,  # an answer through the queue is lost when the page closes its stream at the same moment
     )
     opacity.input(None, [opacity], [], js=SET_OPACITY, api_name="opacity", api_visibility="private")
     for button, save, inputs, name in (
@@ -262,19 +265,16 @@ def build(context: Context) -> None:
         )
 
     def show_gallery(network_set: str) -> str:
-        return draw_gallery(splits.get(network_set, ()))
+        return galleries[context.find_set(network_set).name]
 
-    def open_split(network_set: str, event: gr.EventData) -> str:
-        own = splits.get(network_set, ())
-        if not isinstance(event.index, int) or not 0 <= event.index < len(own):
-            raise gr.Error(f"There are {len(own)} photos.", title="Photo", print_exception=False)
-        return str(own[event.index].path)
+    def open_disagreement(event: gr.EventData) -> str:
+        return str(photos[chosen_index(event, len(photos))].path)
 
     context.chosen.input(
         show_gallery, [context.chosen], [gallery], api_name="show_gallery", api_visibility="private", queue=False
     )
     gallery.click(
-        open_split, [context.chosen], [context.photo], api_name="open_split", api_visibility="private", queue=False
+        open_disagreement, None, [context.photo], api_name="open_disagreement", api_visibility="private", queue=False
     )
 
     variants = list(context.variants)

@@ -74,6 +74,14 @@ class Context:
         """The variants of which there is a network in some set."""
         return tuple(variant for variant in VARIANTS if any(one.find(variant) for one in self.sets))
 
-    def find_set(self, name: str) -> NetworkSet:
-        """Return a set by its name; Gradio lets no other through."""
-        return next(one for one in self.sets if one.name == name)
+    def find_set(self, name: str | None) -> NetworkSet:
+        """Return a set by its name.
+
+        Raises:
+            gr.Error: if there is none of that name, naming those that there are.
+        """
+        for one in self.sets:
+            if one.name == name:
+                return one
+        there = ", ".join(one.name for one in self.sets)
+        raise gr.Error(f"network_set must be one of {there}.", title="Networks", print_exception=False)

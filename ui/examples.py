@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import gradio as gr
 from PIL import Image, ImageOps
 
 from ui.pictures import data_url, jpeg
 
-__all__ = ["CHOOSE", "Example", "draw_strip", "list_examples"]
+__all__ = ["CHOOSE", "Example", "chosen_index", "draw_strip", "list_examples"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 THUMBNAIL = (128, 96)  # twice what is shown
@@ -30,6 +31,18 @@ class Example:
     title: str
     wnid: str | None
     alt: str
+
+
+def chosen_index(event: gr.EventData, count: int) -> int:
+    """Return the index that a strip's click came with.
+
+    Raises:
+        gr.Error: if it is none of ``count`` photos.
+    """
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    if type(index) is not int or not 0 <= index < count:
+        raise gr.Error(f"There are {count} photos to choose from.", title="Photo", print_exception=False)
+    return index
 
 
 def list_examples(folder: Path = ASSETS) -> tuple[Example, ...]:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from models.resnet import Variant
-from models.zoo import Card
+from models.zoo import Accuracy, Card
 from ui.words import NAMES
 
-__all__ = ["PAIRS", "chance_points", "hold_claims"]
+__all__ = ["PAIRS", "chance_of_difference", "chance_points", "describe_chance", "hold_claims"]
 
 PAIRS: tuple[tuple[Variant, Variant], ...] = (("max", "lip"), ("avg", "soft"))
 """Variants whose windows are the same."""
@@ -19,13 +19,27 @@ def chance_points(accuracy: float, images: int) -> float:
     return 196 * math.sqrt(rate * (1 - rate) / images)
 
 
+def chance_of_difference(one: Accuracy, other: Accuracy) -> float:
+    """Return by how many points the choice of the images moves the difference of two accuracies at most (95 %).
+
+    As if each network had images of its own: on the same ones, which they have, the difference moves by less.
+    """
+    return math.hypot(*(chance_points(seen["top1"], seen["images"]) for seen in (one, other)))
+
+
+def describe_chance(cards: Sequence[Card]) -> str:
+    """Return in a sentence which differences between these networks' accuracies mean nothing."""
+    points = max(chance_of_difference(one.accuracy, other.accuracy) for one in cards for other in cards)
+    trained = "trained from several seeds" if any(card.spread is not None for card in cards) else "trained once"
+    return f"Each was {trained}; by the choice of images alone, accuracies may differ by up to {points:.1f} points."
+
+
 def _compare(cards: Mapping[Variant, Card], one: Variant, other: Variant) -> str:
-    """Return in words by how many points of top-1 one network is ahead of another, and whether chance explains it."""
+    """Return in words how far one network is ahead of another, and whether the choice of images may explain it."""
     first, second = cards[one].accuracy, cards[other].accuracy
-    ahead = first["top1"] - second["top1"]
-    # As if each had its own images: on the same ones, chance moves a difference by less.
-    chance = math.hypot(*(chance_points(seen["top1"], seen["images"]) for seen in (first, second)))
-    beyond = "more than chance explains" if abs(ahead) > chance else "which chance alone may explain"
+    ahead, chance = first["top1"] - second["top1"], chance_of_difference(first, second)
+    images = "the choice of images"
+    beyond = f"more than {images} explains" if abs(ahead) > chance else f"which {images} may explain"
     way = "ahead of" if ahead >= 0 else "behind"
     return f"{NAMES[one]} is {abs(ahead):.1f} points {way} {NAMES[other]}, {beyond} (±{chance:.1f})"
 
@@ -42,15 +56,17 @@ def hold_claims(cards: Sequence[Card]) -> str:
         f"{_compare(known, 'soft', 'avg')}; against the ResNet as it is usually built, "
         f"{_compare(known, 'lift', 'stock')}.",
     ]
+    if all(card.spread is None for card in cards):
+        sentences.append("Another training of the same network would differ as well; by how much was not measured.")
     errors = {card.variant: seen for card in cards if (seen := card.corruptions) is not None}
     if len(errors) == len(known):
         ranked = sorted(errors, key=lambda variant: errors[variant]["mean_error"])
         parts = ", ".join(f"{NAMES[variant]} {errors[variant]['mean_error']:.1f} %" for variant in ranked)
-        place = ranked.index("lift")
-        who = "the fewest" if place == 0 else f"more than {' and '.join(NAMES[one] for one in ranked[:place])}"
+        fewer = [one for one in ranked if errors[one]["mean_error"] < errors["lift"]["mean_error"]]
+        who = f"more often than {' and '.join(NAMES[one] for one in fewer)}" if fewer else "least often"
         chance = max(chance_points(100 - seen["mean_error"], seen["images"]) for seen in errors.values())
         sentences.append(
-            f"Under corruptions LiftPool errs {who}: {parts} (each ±{chance:.1f} by the choice of "
+            f"Under corruptions LiftPool errs {who}: {parts} (each at most ±{chance:.1f} by the choice of "
             f"{errors['lift']['images']} images; the networks share them, so their order is surer than that)."
         )
     return " ".join(sentences)

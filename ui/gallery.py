@@ -5,7 +5,7 @@ The photos and what was said of them come from ``assets/gallery.json``, which ``
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,72 +15,74 @@ from PIL import Image, ImageOps
 from ui.pictures import data_url, jpeg
 from ui.words import NAMES
 
-__all__ = ["Split", "draw_gallery", "list_gallery"]
+__all__ = ["Disagreement", "draw_gallery", "list_gallery"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 THUMBNAIL = (160, 120)
 
 
 @dataclass(frozen=True)
-class Split:
+class Disagreement:
     """A photo on which networks split: its file, the truth in words, the picture in words, and each one's best guess.
 
     Attributes:
+        network_set: the name of the networks' set.
         says: label by variant.
-        right: the variants whose label is the truth.
     """
 
+    network_set: str
     path: Path
     truth: str
     alt: str
     says: dict[str, str]
-    right: tuple[str, ...]
+
+    @property
+    def right(self) -> int:
+        """How many networks name what the photo shows."""
+        return sum(said == self.truth for said in self.says.values())
 
 
-def list_gallery(folder: Path = ASSETS) -> dict[str, tuple[Split, ...]]:
-    """Return the photos on which networks split, by the name of their set."""
-    path = folder / "gallery.json"
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
+def list_gallery(variants: Collection[str], folder: Path = ASSETS) -> tuple[Disagreement, ...]:
+    """Return the photos on which networks of these variants split, of all sets."""
+    content = json.loads((folder / "gallery.json").read_text())
     photos = {photo["file"]: photo for photo in content["photos"]}
-
-    def split(entry: dict[str, object]) -> Split:
-        file, says, right = entry["file"], entry["says"], entry["right"]
-        assert isinstance(file, str)
-        assert isinstance(says, dict)
-        assert isinstance(right, list)
-        photo = photos[file]
-        truth = photo["words"].partition(",")[0]
-        return Split(folder / "gallery" / file, truth, photo["alt"], says, tuple(right))
-
-    return {name: tuple(split(entry) for entry in entries) for name, entries in content["sets"].items()}
+    found = []
+    for name, entries in content["sets"].items():
+        for entry in entries:
+            photo, path = photos[entry["file"]], folder / "gallery" / entry["file"]
+            says = {variant: label for variant, label in entry["says"].items() if variant in variants}
+            if len(set(says.values())) > 1:
+                found.append(Disagreement(name, path, photo["words"].partition(",")[0], photo["alt"], says))
+    return tuple(found)
 
 
-def draw_gallery(splits: Sequence[Split]) -> str:
-    """Return a set's photos as buttons, each with the truth and what the networks say; "" if there are none."""
-    if not splits:
+def draw_gallery(photos: Sequence[Disagreement], network_set: str) -> str:
+    """Return a set's photos as buttons, each with the truth and what the networks say; "" if there are none.
+
+    A button's value is the photo's place among all of ``photos``.
+    """
+    items = [_item(place, photo) for place, photo in enumerate(photos) if photo.network_set == network_set]
+    if not items:
         return ""
-    items = "".join(_item(index, split) for index, split in enumerate(splits))
     return (
         '<details class="ps-gallery"><summary>Show me where pooling matters</summary>'
-        f'<p class="ps-note">{len(splits)} photos on which these networks split, each with what it shows and what they '
+        f'<p class="ps-note">{len(items)} photos on which these networks split, each with what it shows and what they '
         "say. They were picked because the networks disagree: how often each is right in general, the Models tab "
-        f'tells.</p><ul class="ps-splits">{items}</ul></details>'
+        f'tells.</p><ul class="ps-splits">{"".join(items)}</ul></details>'
     )
 
 
-def _item(index: int, split: Split) -> str:
-    with Image.open(split.path) as photo:
+def _item(place: int, seen: Disagreement) -> str:
+    with Image.open(seen.path) as photo:
         picture = data_url(jpeg(ImageOps.fit(photo.convert("RGB"), THUMBNAIL)), "image/jpeg")
-    votes = Counter(split.says.values()).most_common()
+    votes = Counter(seen.says.values()).most_common()
     answers = "; ".join(
-        f"{label}: {', '.join(NAMES[variant] for variant, said in split.says.items() if said == label)}"
-        for label, _ in sorted(votes, key=lambda vote: vote[0] != split.truth)
+        f"{label}: {', '.join(NAMES[variant] for variant, said in seen.says.items() if said == label)}"
+        for label, _ in sorted(votes, key=lambda vote: vote[0] != seen.truth)
     )
     return (
-        f'<li><button type="button" value="{index}"><img src="{picture}" alt="{escape(split.alt)}">'
-        f"<strong>{escape(split.truth)}</strong>"
-        f"<span>{len(split.right)} of {len(split.says)} right</span></button>"
+        f'<li><button type="button" value="{place}"><img src="{picture}" alt="{escape(seen.alt)}">'
+        f"<strong>{escape(seen.truth)}</strong>"
+        f"<span>{seen.right} of {len(seen.says)} right</span></button>"
         f"<small>{escape(answers)}</small></li>"
     )

@@ -11,7 +11,7 @@ from models.resnet import VARIANTS
 from models.zoo import Card, Loaded
 from poolcore.share import window_of
 from ui.context import Context, NetworkSet
-from ui.findings import PAIRS, chance_points, hold_claims
+from ui.findings import PAIRS, chance_points, describe_chance, hold_claims
 from ui.pictures import data_url
 from ui.plots import plot_accuracy, plot_corruptions
 from ui.snippets import SNIPPETS
@@ -110,7 +110,6 @@ def draw_table(cards: Sequence[Card]) -> str:
 def describe_worth(cards: Sequence[Card]) -> str:
     """Return what the numbers of a set are worth: seeds, chance, unequal work, clean pairs, and what a shift is."""
     first = cards[0]
-    points = max(chance_points(card.accuracy["top1"], card.accuracy["images"]) for card in cards)
     variants = {card.variant for card in cards}
     pairs = " and ".join(f"{NAMES[one]} with {NAMES[other]}" for one, other in PAIRS if {one, other} <= variants)
     spreads = {card.variant: card.spread["top1"] for card in cards if card.spread is not None}
@@ -118,22 +117,22 @@ def describe_worth(cards: Sequence[Card]) -> str:
         told = ", ".join(f"{NAMES[v]} {one['mean']:.1f} ± {one['deviation']:.1f} %" for v, one in spreads.items())
         seeds = f"All were trained alike. Over seeds, mean and standard deviation of top-1: {told}."
     else:
-        seeds = f"All were trained alike, once each, with one seed ({first.seed}); no other was measured."
+        seeds = f"All were trained alike, with one seed ({first.seed}); what another gives was not measured."
     sentences = [
         seeds,
-        f"With {first.accuracy['images']} images, chance alone moves an accuracy by up to ±{points:.1f} points (95 %): "
-        "read smaller differences as none.",
+        describe_chance(cards),
         "The networks do not cost the same.",
         compare_macs(cards),
         f"The cleanest comparisons are {pairs}: their windows are the same." if pairs else "",
     ]
-    if first.shifts is not None:
+    if any(card.shifts is not None for card in cards):
         sentences.append(
-            "Same after a shift: of two crops of a photo, up to an eighth of the side apart, both get the same answer."
+            "Same after a shift: how often two crops of a photo, each way at most an eighth of their side apart, get "
+            "the same answer."
         )
-    if first.corruptions is not None:
+    for corruptions in [card.corruptions for card in cards if card.corruptions is not None][:1]:
         sentences.append(
-            f"Wrong if corrupted: mean over 15 corruptions at five severities of {first.corruptions['images']} images."
+            f"Wrong if corrupted: mean over 15 corruptions at five severities of {corruptions['images']} images."
         )
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -209,6 +208,15 @@ def draw_card(loaded: Loaded) -> str:
         f"{accuracy['calibration_error']:.1f} points on average (calibration error)",
         "Unknown photos": describe_unknown(card),
     }
+    if card.shifts is not None:
+        facts["Shifts"] = (
+            f"the same answer to two crops of a photo in {card.shifts['crops']:.1f} % of photos, and in "
+            f"{card.shifts['circular']:.1f} % where the photo is rolled around its edges instead"
+        )
+    if card.corruptions is not None:
+        facts["Corruptions"] = f"wrong in {card.corruptions['mean_error']:.1f} %" + (
+            f", an mCE of {card.corruptions['mce']:.2f} (Stock: 1)" if card.corruptions["mce"] is not None else ""
+        )
     more = {
         "Trained on": f"{data['train_images']} images: {data['description']}",
         "Terms": f"{data['terms']}. {card.licence}",

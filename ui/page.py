@@ -15,7 +15,7 @@ from models import zoo
 from models.resnet import VARIANTS
 from ui import compare, models, speed, subbands
 from ui.context import Context, NetworkSet
-from ui.examples import CHOOSE, draw_strip, list_examples
+from ui.examples import CHOOSE, chosen_index, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.visit import Visits
 
@@ -65,13 +65,13 @@ def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
     examples = list_examples()
     first = sets[0]
 
+    strips = {own.name: draw_strip(examples, {label.wnid for label in own.classes}) for own in sets}
+
     def choose(event: gr.EventData) -> str:
-        if not isinstance(event.index, int) or not 0 <= event.index < len(examples):
-            raise gr.Error(f"There are {len(examples)} examples.", title="Photo", print_exception=False)
-        return str(examples[event.index].path)
+        return str(examples[chosen_index(event, len(examples))].path)
 
     def draw_examples(network_set: str) -> str:
-        return draw_strip(examples, {label.wnid for label in context.find_set(network_set).classes})
+        return strips[context.find_set(network_set).name]
 
     def leave(request: gr.Request) -> None:
         visits.forget(request.session_hash or "")
@@ -91,9 +91,7 @@ def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
                     visible=len(sets) > 1,
                 )
                 context = Context(sets, chosen, photo, read_photo(examples[0].path), visits, Lock())
-                strip = gr.HTML(
-                    draw_examples(first.name), js_on_load=CHOOSE, elem_id="examples", apply_default_css=False
-                )
+                strip = gr.HTML(strips[first.name], js_on_load=CHOOSE, elem_id="examples", apply_default_css=False)
                 gr.HTML(PRIVACY, apply_default_css=False)
             with gr.Column(elem_id="tabs"):
                 for name, tab in (("Compare", compare), ("Sub-bands", subbands), ("Speed", speed), ("Models", models)):

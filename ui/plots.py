@@ -1,6 +1,7 @@
 """The cards' figures as drawings: one SVG each, for the Models tab and for the README alike.
 
-Every dot has its numbers in words, and the whole is told in its title. An SVG follows the reader's dark mode.
+The whole is told in an SVG's title, and where it is opened by itself each dot tells its number. It follows the
+reader's dark mode.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ COLOURS = {
     "lip": "#009e73",
     "lift": "#cc79a7",
 }
-"""Okabe and Ito's, which read on white and on black, also to those who tell fewer colours apart."""
+"""Okabe and Ito's for the most part, which read on white and on black, also to those who tell fewer apart."""
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 720, 136, 20, 46, 26
 _STYLE = """

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import torch
 
 from poolcore import Backend
-from ui.context import Context
+from ui.context import Context, NetworkSet
 from ui.timing import (
     WITH_KERNEL,
     Candidate,
@@ -67,7 +67,7 @@ class Measured:
     networks: Sequence[Timing]
     poolings: Sequence[Timing]
     shape: Shape
-    input_size: int
+    network_set: NetworkSet
     machine: dict[str, str | int]
     backend: Backend
 
@@ -87,11 +87,13 @@ class Measured:
 
     def numbers(self) -> dict[str, object]:
         """Return every number, ready for JSON."""
+        size = self.network_set.input_size
         return {
             "machine": self.machine,
             "backend": self.backend._asdict(),
             "networks": {
-                "shape": [1, 3, self.input_size, self.input_size],
+                "network_set": self.network_set.name,
+                "shape": [1, 3, size, size],
                 "rounds": rounds(self.networks),
                 "times": [
                     {"variant": t.name, "time_ms": _three(t.total), "pooling_ms": _three(t.pooling)}
@@ -125,7 +127,7 @@ class Measured:
 
     def html(self) -> str:
         """Return the tables of what has been measured."""
-        size = self.input_size
+        size, title = self.network_set.input_size, self.network_set.title
         parts = []
         if rounds(self.networks):
             head = ("Network", "Median", "Middle half", "In pooling", "Rest")
@@ -139,7 +141,7 @@ class Measured:
                 )
                 for t in self.networks
             ]
-            parts.append(_table(f"One image of {size} × {size} pixels through each network", head, rows))
+            parts.append(_table(f"One image of {size} × {size} pixels through each network: {title}", head, rows))
         if rounds(self.poolings):
             shape = " × ".join(map(str, self.shape))
             title = f"Each pooling by itself, on one map of {shape} (batch, channels, height, width)"
@@ -321,7 +323,7 @@ class Speed:
         if shape not in self.shapes:
             raise _error(f"shape must be one of {', '.join(self.shapes)}, got {shape}.")
         own, device, backend = self.context.find_set(network_set), self.device, serving(self.device)
-        measured = Measured([], [], self.shapes[shape], own.input_size, describe_machine(device), backend)
+        measured = Measured([], [], self.shapes[shape], own, describe_machine(device), backend)
 
         def steps(candidates: list[Candidate], budget_s: float) -> Iterator[list[Timing]]:
             return measure(candidates, ROUNDS, budget_s=budget_s, turn=self.context.machine, device=device)

@@ -19,6 +19,7 @@ WAVELETS: dict[str, Wavelet] = {"haar": "haar", "cdf53": "cdf53"}
 PHOTO_SOURCES = {"haar": "Photo, Haar wavelet", "cdf53": "Photo, CDF 5/3 wavelet"}
 FIRST_SOURCE = "haar"
 NO_PHOTO = "Upload a photo or choose an example."
+NO_LIFT = "The networks that know these things have no LiftPool among them: split the photo by haar or cdf53."
 
 MEANINGS = {
     "LL": "the coarse picture at half the size",
@@ -176,7 +177,7 @@ class Subbands:
         """
         _check(source in self.sources, f"source must be one of {', '.join(self.sources)}, got {source}.")
         lift, count = self.context.find_set(network_set).find("lift"), self.channels(source, network_set)
-        _check(source in WAVELETS or lift is not None, f"This set has no LiftPool network: try {', '.join(WAVELETS)}.")
+        _check(source in WAVELETS or lift is not None, NO_LIFT)
         _check(set(keep) <= set(BANDS), f"keep must be of {', '.join(BANDS)}, got {', '.join(map(str, keep))}.")
         _check(
             0 <= channel <= count, f"channel must be from 0 (all) to {count} for the source {source}, got {channel}."
@@ -184,7 +185,7 @@ class Subbands:
         with self.context.machine:
             split = (
                 split_photo(photo.image, WAVELETS[source])
-                if source in WAVELETS or lift is None
+                if lift is None or source in WAVELETS
                 else split_place(lift, photo.image, source)
             )
         name = "the photo" if source in WAVELETS else f"the LiftPool network's map at {PLACE_NAMES[source]}"
@@ -194,6 +195,8 @@ class Subbands:
         """Return the tab's pictures."""
         if photo is None:
             return f'<p class="ps-note">{NO_PHOTO}</p>'
+        if source not in WAVELETS and self.context.find_set(network_set).find("lift") is None:
+            return f'<p class="ps-note">{NO_LIFT}</p>'
         most = self.channels(source, network_set)
         return self.show(photo, source, keep, min(int(channel), most), network_set).html()
 
@@ -214,7 +217,8 @@ class Subbands:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         shown = self.show(photo, source, keep, int(channel), network_set)
         pictures, _ = draw(shown.split, shown.rebuilt, shown.channel)
-        return shown.numbers(), mosaic(pictures), Image.fromarray(pictures["rebuilt"])
+        numbers = {"network_set": network_set} | shown.numbers()
+        return numbers, mosaic(pictures), Image.fromarray(pictures["rebuilt"])
 
 
 def _check(holds: bool, sentence: str) -> None:

@@ -211,7 +211,9 @@ class Visitor:
         if request.url.startswith(("data:", "blob:")):
             return
         self.addresses.append(request.url)
-        body = request.post_data_json if urlsplit(request.url).path == "/gradio_api/queue/join" else None
+        path = urlsplit(request.url).path
+        asks = path == "/gradio_api/queue/join" or path.startswith("/gradio_api/run/")
+        body = request.post_data_json if asks else None
         if body is not None:
             self.calls.append(Call(self._names[body["fn_index"]], body["data"], body["session_hash"]))
 

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+import torch
+
 from models.resnet import VARIANTS
 from tests.ui import made_up
-from ui.findings import hold_claims
+from ui.findings import chance_of_difference, describe_chance, hold_claims
 
 ERRORS = dict(zip(VARIANTS, (60.0, 50.0, 40.0, 45.0, 55.0, 30.0), strict=True))
 
@@ -24,22 +27,36 @@ def cards(errors=None, **top1):
 def test_a_difference_within_chance_is_called_so():
     # 1.96 sqrt((0.8 * 0.2 + 0.78 * 0.22) / 600) = 4.6 points
     words = hold_claims(cards(lip=80.0, max=78.0))
-    assert "LIP is 2.0 points ahead of Max, which chance alone may explain (±4.6)" in words
+    assert "LIP is 2.0 points ahead of Max, which the choice of images may explain (±4.6)" in words
 
 
 def test_a_difference_beyond_chance_is_called_so_whichever_way_it_falls():
     # 1.96 sqrt((0.7 * 0.3 + 0.8 * 0.2) / 600) = 4.9 points
     words = hold_claims(cards(soft=70.0, avg=80.0))
-    assert "SoftPool is 10.0 points behind Average, more than chance explains (±4.9)" in words
+    assert "SoftPool is 10.0 points behind Average, more than the choice of images explains (±4.9)" in words
+
+
+def test_the_largest_difference_by_chance_is_told():
+    # The least accurate two, 80.0 and 81.2 %, and each with itself: 1.96 sqrt(2 * 0.8 * 0.2 / 600) = 4.5 points
+    assert describe_chance(cards()).startswith("Each was trained once; by the choice of images alone")
+    assert "may differ by up to 4.5 points" in describe_chance(cards())
+
+
+def test_two_networks_of_the_same_accuracy_differ_by_chance_as_often_as_it_is_said():
+    """Draw pairs of accuracies of two networks that are right on 80 % of all photos, each on 600 of its own."""
+    draws = torch.rand(4000, 2, 600, generator=torch.Generator().manual_seed(0)) < 0.8
+    off = (100 * draws.float().mean(2)).diff(dim=1).abs()
+    seen = {"top1": 80.0, "images": 600}
+    assert chance_of_difference(seen, seen) == pytest.approx(float(off.quantile(0.95)), rel=0.1)
 
 
 def test_liftpools_robustness_is_told_as_it_was_found():
     assert "corruptions" not in hold_claims(cards())
-    assert "LiftPool errs the fewest: LiftPool 30.0 %, Average 40.0 %, SoftPool 45.0 %" in hold_claims(cards(ERRORS))
+    assert "LiftPool errs least often: LiftPool 30.0 %, Average 40.0 %, SoftPool 45.0 %" in hold_claims(cards(ERRORS))
     # 1.96 sqrt(0.5 * 0.5 / 100) = 9.8 points
-    assert "±9.8 by the choice of 100 images" in hold_claims(cards(ERRORS))
+    assert "at most ±9.8 by the choice of 100 images" in hold_claims(cards(ERRORS))
     worse = hold_claims(cards(ERRORS | {"lift": 47.0}))
-    assert "LiftPool errs more than Average and SoftPool: Average 40.0 %" in worse
+    assert "LiftPool errs more often than Average and SoftPool: Average 40.0 %" in worse
 
 
 def test_without_all_six_nothing_is_claimed():

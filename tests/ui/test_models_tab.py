@@ -66,7 +66,7 @@ class TestTable:
     def test_one_seed_and_chance_are_said(self, networks):
         words = text(draw_table([loaded.card for loaded in networks]))
         assert "with one seed (0)" in words
-        assert "by up to ±3.2 points (95 %)" in words  # 1.96 sqrt(0.8 * 0.2 / 600)
+        assert "may differ by up to 4.5 points" in words  # 1.96 sqrt(2 * 0.8 * 0.2 / 600)
         assert "Max with LIP and Average with SoftPool" in words
 
     def test_chance_is_that_of_drawing_images(self):
@@ -89,7 +89,7 @@ class TestTable:
         words = text(draw_table(cards))
         assert words.count("61.2 %") == 6
         assert "Wrong if corrupted" not in words
-        assert "of two crops of a photo" in words
+        assert "how often two crops of a photo" in words
 
     def test_seeds_are_told_where_there_are_several(self, networks):
         spread = {"top1": {"seeds": 3, "mean": 83.44, "min": 82.0, "max": 85.0, "deviation": 1.26}}

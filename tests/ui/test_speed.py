@@ -317,7 +317,7 @@ def measured() -> Measured:
         [timing("stock", (10, 1), (12, 2), (30, 3)), timing("lip", (20, 11), (22, 12), (24, 13))],
         [timing("max", (0.5, 0.5), (0.7, 0.7), (0.8, 0.8))],
         (1, 64, 112, 112),
-        64,
+        made_up.network_set("stock", "lip"),
         {"processor": "a <fast> one", "cores": 2, "threads": 1, "device": "cpu", "torch": "2.11.0", "python": "3.11"},
         Backend("reference", "PyTorch sees no CUDA device"),
     )
@@ -405,7 +405,8 @@ class TestReport:
 
     def test_numbers(self, measured):
         numbers = json.loads(json.dumps(measured.numbers(), allow_nan=False))
-        assert numbers["networks"]["shape"] == [1, 3, 64, 64]
+        assert numbers["networks"]["shape"] == [1, 3, made_up.INPUT_SIZE, made_up.INPUT_SIZE]
+        assert numbers["networks"]["network_set"] == made_up.SET
         stock = numbers["networks"]["times"][0]
         assert stock["time_ms"] == {"lower": 11, "median": 12, "upper": 21}
         assert stock["pooling_ms"] == {"lower": 1.5, "median": 2, "upper": 2.5}
