@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolcore import lifting, lifting_gradients
+from poolcore import lift_forward, lifting, lifting_gradients
 from poolcore.backend import kernels_serve
 from poolcore.blocks import in_blocks
 from poolcore.layout import new_empty
@@ -55,7 +55,7 @@ def _down(x: Tensor, filters: list[Tensor], padding_mode: PaddingMode, combine: 
         blocks = in_blocks(x, *maps) if x.device.type == "cpu" else [(x, *maps)]
         with autocast_off(x.device.type):
             for block, *places in blocks:
-                found = lifting.lift_down(block, *_pair(filters), padding_mode, combine)
+                found = lift_forward.lift_down(block, *_pair(filters), padding_mode, combine)
                 for place, one in zip(places, found, strict=True):
                     place.copy_(one)
     return y

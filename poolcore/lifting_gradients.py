@@ -14,69 +14,44 @@ adds up the gradients of the filters' numbers in the dtype that is computed in.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from poolcore.blocks import in_blocks
 from poolcore.layout import new_empty
 from poolcore.lift_filters import FilterParts, PaddingMode
+from poolcore.lift_forward import Guess, PlainFilter, convolve
 from poolcore.lifting import Combine, halves
 from poolcore.precision import compute_dtype
 
 __all__ = ["lift_down_backward", "lift_up_backward"]
 
 
-class _Guess(NamedTuple):
-    """What a filter made of its input, and what its gradient needs: the input padded, and the rectifier's output."""
-
-    value: Tensor
-    padded: Tensor
-    hidden: Tensor | None
-
-
-class _Filter:
-    """P or U: what it makes of a map (`poolcore.lift_filters`), and the sums of the gradients of its numbers."""
+class _Filter(PlainFilter):
+    """P or U, and the sums of the gradients of its numbers."""
 
     def __init__(self, parts: FilterParts, padding_mode: PaddingMode, x: Tensor, needs_grads: bool) -> None:
+        super().__init__(parts, padding_mode, x)
         self.parts = [part for part in parts if part is not None]
-        self.replicates = padding_mode == "replicate"
-        dtype, rank = compute_dtype(x.dtype), x.dim() - 2
-        self.weight = parts.weight.to(dtype).expand(x.shape[1], -1)
-        self.others = [part.to(dtype).view(-1, *[1] * rank) for part in self.parts[1:]]  # bias, scale, shift
-        self.reach = self.weight.shape[1] // 2
-        self.all_but_channels = (0, *range(2, 2 + rank))
+        self.all_but_channels = (0, *range(2, x.dim()))
         self.sums = [self.weight.new_zeros(x.shape[1], *part.shape[1:]) for part in self.parts] if needs_grads else None
 
-    def __call__(self, x: Tensor, axis: int) -> _Guess:
-        amounts = [0] * (2 * (x.dim() - 2))
-        amounts[-2 * axis - 2 : -2 * axis] = self.reach, self.reach
-        padded = F.pad(x, amounts, mode="replicate") if self.replicates else F.pad(x, amounts)
-        conv = _convolve(padded, self.weight, axis)
-        if not self.others:
-            return _Guess(conv, padded, None)
-        bias, scale, shift = self.others
-        hidden = conv.add_(bias).relu_()
-        value = torch.addcmul(2 * shift, hidden, 2 * scale).sigmoid_().mul_(2).sub_(1)  # tanh, as in `apply_filter`
-        return _Guess(value, padded, hidden)
-
-    def backward(self, guess: _Guess, grad: Tensor, axis: int) -> Tensor:
+    def backward(self, guess: Guess, grad: Tensor, axis: int) -> Tensor:
         """Return the gradient of the filter's input, and add up those of its numbers."""
         if guess.hidden is not None:
             by_shift = torch.ops.aten.tanh_backward(grad, guess.value)
             self._add(3, by_shift)
             if self.sums is not None:
                 self._add(2, by_shift * guess.hidden)
-            grad = torch.ops.aten.threshold_backward(by_shift.mul_(self.others[1]), guess.hidden, 0)
+            grad = torch.ops.aten.threshold_backward(by_shift.mul_(self.scale), guess.hidden, 0)
             self._add(1, grad)
         if self.sums is not None:
             # Tap by tap: a convolution's own gradient takes twice the time along the width.
             for tap, total in enumerate(self.sums[0].unbind(1)):
                 seen = guess.padded.narrow(axis, tap, grad.shape[axis])
                 total.add_((grad * seen).sum(self.all_but_channels))
-        padded = _convolve(grad, self.weight.flip(1), axis, 2 * self.reach)
+        padded = convolve(grad, self.weight.flip(1), None, axis, 2 * self.reach)
         return self._unpad(padded, axis)
 
     def _add(self, index: int, terms: Tensor) -> None:
@@ -96,15 +71,6 @@ class _Filter:
         """Return the sums as gradients of the filter's numbers: of taps that all channels share, the sum over these."""
         sums = zip(self.sums or [], self.parts, strict=True)
         return [total.sum_to_size(part.shape).to(part.dtype) for total, part in sums]
-
-
-def _convolve(x: Tensor, weight: Tensor, axis: int, padding: int = 0) -> Tensor:
-    """Return the channels' convolutions along an axis with their taps (C, K), zeros beyond the ends."""
-    channels, rank = x.shape[1], x.dim() - 2
-    size, paddings = [1] * rank, [0] * rank
-    size[axis], paddings[axis] = weight.shape[1], padding
-    kernel = weight.reshape(channels, 1, *size)
-    return (F.conv1d if rank == 1 else F.conv2d)(x, kernel, padding=paddings, groups=channels)
 
 
 class _Pair:
