@@ -19,7 +19,7 @@ from ui.examples import CHOOSE, chosen_index, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.visit import Visits
 
-__all__ = ["build_blocks", "build_page", "load_networks"]
+__all__ = ["build_blocks", "build_page", "load_networks", "mount"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 LONGEST_KEPT_S, TIDIED_EVERY_S = 3600, 300
@@ -129,8 +129,13 @@ def build_page(wanted: Sequence[str], device: str) -> fastapi.FastAPI:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return mount(load_networks(wanted, device))
+
+
+def mount(sets: tuple[NetworkSet, ...]) -> fastapi.FastAPI:
+    """Return the page for these networks as an application."""
     visits = Visits(longest_s=LONGEST_KEPT_S)
-    blocks = build_blocks(load_networks(wanted, device), visits)
+    blocks = build_blocks(sets, visits)
     blocks.queue(max_size=30, default_concurrency_limit=2)
     # Gradio checks that a photo's path is an upload only where this is set; launch() sets it, mounting does not.
     blocks.has_launched = True
