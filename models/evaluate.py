@@ -1,12 +1,12 @@
 """How well networks do: ``python -m models.evaluate --data FOLDER [--split val] [NAMES...]`` prints JSON.
 
-For each network: top-1, top-5, top-1 of every class, and the calibration error of its probabilities after the card's
-temperature. (`models.calibrate` chose the temperature on half of the validation images, so their calibration error is
-a shade too good.) Then how often its answer survives a shift (`models.shifts`; ``--no-shifts`` leaves it out), and with
-``--corruptions`` its errors under 15 corruptions at five severities (`models.robustness`) together with mCE, the mean
-over corruptions of the errors over those of `stock`. All networks of the same classes see the same shifts and the same
-corrupted photos. The `stock` of mCE is as deep and as wide and knows the same classes; where several are given, mCE is
-relative to their mean.
+For each network: top-1, top-5, top-1 of every class, on how many images it alone is right against each other network
+of its set and seed, and the calibration error of its probabilities after the card's temperature. (`models.calibrate`
+chose the temperature on half of the validation images, so their calibration error is a shade too good.) Then how often
+its answer survives a shift (`models.shifts`; ``--no-shifts`` leaves it out), and with ``--corruptions`` its errors
+under 15 corruptions at five severities (`models.robustness`) together with mCE, the mean over corruptions of the errors
+over those of `stock`. All networks of the same classes see the same shifts and the same corrupted photos. The `stock`
+of mCE is as deep and as wide and knows the same classes; where several are given, mCE is relative to their mean.
 
 Names that differ only in an ending ``-seed1``, ``-seed2`` ... are one network trained again: ``seeds`` has their mean
 and spread. ``--card`` writes all that was measured into the cards, the spread into that of seed 0. ``--limit`` takes so
@@ -42,6 +42,7 @@ from models.zoo import (
     Consistency,
     Description,
     Measured,
+    Pair,
     Robustness,
     Spread,
     WeightsName,
@@ -54,6 +55,7 @@ from models.zoo import (
 __all__ = [
     "Evaluation",
     "calibration_error",
+    "compare_hits",
     "compute_logits",
     "evaluate",
     "measure_robustness",
@@ -75,6 +77,7 @@ class Evaluation(TypedDict):
     """A network's figures on a split, in percent; ``classes`` by WNID."""
 
     accuracy: Accuracy
+    pairs: NotRequired[dict[str, Pair]]
     temperature: float
     classes: dict[str, ClassAccuracy]
     shifts: NotRequired[Consistency]
@@ -147,6 +150,11 @@ def evaluate(
         calibration_error=round(100 * error, 2),
     )
     return Evaluation(accuracy=accuracy, temperature=temperature, classes=per_class)
+
+
+def compare_hits(own: Tensor, other: Tensor) -> Pair:
+    """Return on how many images each of two networks alone is right, from which ones each is right on, (N,) bool."""
+    return Pair(own=int((own & ~other).sum()), other=int((other & ~own).sum()))
 
 
 def measure_robustness(
@@ -257,12 +265,21 @@ def _evaluate_alike(
     rimmed = torch.stack([with_rim(image, size) for image, _ in pairs]) if shifts else squares
     classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
     results: dict[str, Evaluation] = {}
+    hits: dict[str, Tensor] = {}
     for name, network in tqdm(networks.items(), "networks", leave=False, disable=None):
         own = descriptions[name]
-        results[name] = evaluate(_answers(network, squares), labels, own.classes, split, own.temperature)
+        logits = _answers(network, squares)
+        hits[name] = logits.argmax(dim=1) == labels
+        results[name] = evaluate(logits, labels, own.classes, split, own.temperature)
         classifiers[name] = partial(_classify, network)
         if shifts:
             results[name]["shifts"] = measure_consistency(classifiers[name], squares, rimmed, seed)
+    for name, own in descriptions.items():
+        results[name]["pairs"] = {
+            descriptions[other].variant: compare_hits(hits[name], hits[other])
+            for other in networks
+            if other != name and descriptions[other].seed == own.seed
+        }
     if corruptions:
         ranks = _evenly(len(indices), corrupted)
         count = len(ranks)
@@ -352,7 +369,7 @@ def main(
     spreads = spread_over_seeds(results)
     if card:
         for name, evaluation in results.items():
-            measured = Measured(accuracy=evaluation["accuracy"])
+            measured = Measured(accuracy=evaluation["accuracy"], pairs=evaluation["pairs"])
             if "shifts" in evaluation:
                 measured["shifts"] = evaluation["shifts"]
             if "corruptions" in evaluation:

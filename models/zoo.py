@@ -33,6 +33,8 @@ __all__ = [
     "DataFacts",
     "Description",
     "Loaded",
+    "Measured",
+    "Pair",
     "Rejection",
     "Robustness",
     "Spread",
@@ -124,6 +126,13 @@ class Robustness(TypedDict):
     mce: float | None
 
 
+class Pair(TypedDict):
+    """On how many images of the split one network alone is right, and on how many another of its set alone."""
+
+    own: int
+    other: int
+
+
 class Spread(TypedDict):
     """Mean, least and largest of a figure over seeds, and its standard deviation with n - 1."""
 
@@ -173,11 +182,13 @@ class Description:
 class Card(Description):
     """A description together with what was measured; None stands for what was not.
 
-    ``spread`` holds figures over seeds, by name: top1, top5 ...
+    ``pairs`` compares it with the others of its set and seed, by their variant, image by image; ``spread`` holds
+    figures over seeds, by name: top1, top5 ...
     """
 
     accuracy: Accuracy
     rejection: Rejection
+    pairs: dict[str, Pair] | None = None
     shifts: Consistency | None = None
     corruptions: Robustness | None = None
     spread: dict[str, Spread] | None = None
@@ -190,6 +201,7 @@ class Measured(TypedDict, total=False):
     threshold: float
     rejection: Rejection
     accuracy: Accuracy
+    pairs: dict[str, Pair]
     shifts: Consistency
     corruptions: Robustness
     spread: dict[str, Spread]

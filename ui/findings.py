@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from models.resnet import Variant
-from models.zoo import Accuracy, Card
+from models.zoo import Card
 from ui.words import NAMES
 
 __all__ = ["PAIRS", "chance_of_difference", "chance_points", "describe_chance", "hold_claims"]
@@ -19,25 +20,31 @@ def chance_points(accuracy: float, images: int) -> float:
     return 196 * math.sqrt(rate * (1 - rate) / images)
 
 
-def chance_of_difference(one: Accuracy, other: Accuracy) -> float:
-    """Return by how many points the choice of the images moves the difference of two accuracies at most (95 %).
+def chance_of_difference(one: Card, other: Card) -> float:
+    """Return by how many points the choice of the images moves the difference of two accuracies: half a 95 % interval.
 
-    As if each network had images of its own: on the same ones, which they have, the difference moves by less.
+    What counts are the images on which one network alone is right (McNemar 1947). Where nobody counted them it is as if
+    each network had images of its own, which is more.
     """
-    return math.hypot(*(chance_points(seen["top1"], seen["images"]) for seen in (one, other)))
+    pair = None if one.pairs is None else one.pairs.get(other.variant)
+    if pair is None:
+        return math.hypot(*(chance_points(card.accuracy["top1"], card.accuracy["images"]) for card in (one, other)))
+    images = one.accuracy["images"]
+    return 196 * math.sqrt(pair["own"] + pair["other"] - (pair["own"] - pair["other"]) ** 2 / images) / images
 
 
 def describe_chance(cards: Sequence[Card]) -> str:
     """Return in a sentence which differences between these networks' accuracies mean nothing."""
-    points = max(chance_of_difference(one.accuracy, other.accuracy) for one in cards for other in cards)
+    differences = [chance_of_difference(one, other) for one, other in combinations(cards, 2)]
+    points = max(differences, default=chance_points(cards[0].accuracy["top1"], cards[0].accuracy["images"]))
     trained = "trained from several seeds" if any(card.spread is not None for card in cards) else "trained once"
     return f"Each was {trained}; by the choice of images alone, accuracies may differ by up to {points:.1f} points."
 
 
 def _compare(cards: Mapping[Variant, Card], one: Variant, other: Variant) -> str:
     """Return in words how far one network is ahead of another, and whether the choice of images may explain it."""
-    first, second = cards[one].accuracy, cards[other].accuracy
-    ahead, chance = first["top1"] - second["top1"], chance_of_difference(first, second)
+    ahead = cards[one].accuracy["top1"] - cards[other].accuracy["top1"]
+    chance = chance_of_difference(cards[one], cards[other])
     images = "the choice of images"
     beyond = f"more than {images} explains" if abs(ahead) > chance else f"which {images} may explain"
     way = "ahead of" if ahead >= 0 else "behind"

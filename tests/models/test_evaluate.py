@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.data import ClassLabel
-from models.evaluate import calibration_error, evaluate, main, measure_robustness, spread_over_seeds
+from models.evaluate import calibration_error, compare_hits, evaluate, main, measure_robustness, spread_over_seeds
 from models.export import export
 from models.zoo import read_card, read_description, update_card
 
@@ -138,11 +138,13 @@ def test_cards_get_all_that_was_measured(constant_weights, tmp_path, command):
     seen = json.loads(ended.out)
     stock, lip, other = (json.loads((constant_weights / f"{name}.json").read_text()) for name in names)
     for card, name in zip((stock, lip, other), names, strict=True):
-        for key in ("accuracy", "shifts", "corruptions"):
+        for key in ("accuracy", "pairs", "shifts", "corruptions"):
             assert card[key] == seen["networks"][name][key]
         assert (card["accuracy"]["images"], card["corruptions"]["images"]) == (6, 2)
         # Photos of six classes, of which the first and the fourth are taken: the first is always answered.
         assert card["corruptions"]["mean_error"] == 50
+    # All give the same answer; the other seed is compared with nobody.
+    assert (stock["pairs"], other["pairs"]) == ({"lip": {"own": 0, "other": 0}}, {})
     assert "spread" not in stock
     assert "spread" not in other
     assert lip["spread"] == seen["seeds"]["mine-lip"]
@@ -176,6 +178,11 @@ def test_robustness_by_hand():
     }
     assert (seen["stock-seed1"]["mce"], seen["stock-seed2"]["mce"]) == (0.5833, 1.4167)
     assert measure_robustness(errors, [], 200)["lip"]["mce"] is None
+
+
+def test_images_on_which_one_alone_is_right_by_hand():
+    own, other = torch.tensor([True, True, False, True, False]), torch.tensor([True, False, True, False, False])
+    assert compare_hits(own, other) == {"own": 2, "other": 1}
 
 
 def test_spread_over_seeds_by_hand():

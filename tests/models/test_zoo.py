@@ -54,7 +54,7 @@ def test_sets_are_named_apart_from_variants_and_seeds(weights):
 def test_a_card_has_every_field_and_nothing_else(weights):
     content = json.loads((weights / f"{NAMES[4]}.json").read_text())
     assert set(content) == set(KEYS.split())
-    assert {field.name for field in fields(Card)} == set(content) | {"shifts", "corruptions", "spread"}
+    assert {field.name for field in fields(Card)} == set(content) | {"pairs", "shifts", "corruptions", "spread"}
     assert set(content["data"]) == {"name", "description", "url", "terms", "train_images", "val_images"}
     card = read_card(NAMES[4], weights)
     assert (card.variant, card.depth, card.width, card.stem, card.input_size) == ("lip", 18, 4, "small", 32)

@@ -17,7 +17,7 @@ UNSAFE = 'a "quoted" <img src=x onerror=alert(1)> & more'
 def network(variant: str) -> SimpleNamespace:
     """What the cards read of a loaded network."""
     accuracy = {"split": "val", "images": 750, "top1": 77.74, "top5": 95.0, "calibration_error": 1.0}
-    card = SimpleNamespace(accuracy=accuracy, input_size=64, seed=0, spread=None)
+    card = SimpleNamespace(accuracy=accuracy, input_size=64, seed=0, spread=None, pairs=None)
     return SimpleNamespace(network=SimpleNamespace(variant=variant), card=card, classes=range(30))
 
 

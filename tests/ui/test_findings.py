@@ -37,7 +37,7 @@ def test_a_difference_beyond_chance_is_called_so_whichever_way_it_falls():
 
 
 def test_the_largest_difference_by_chance_is_told():
-    # The least accurate two, 80.0 and 81.2 %, and each with itself: 1.96 sqrt(2 * 0.8 * 0.2 / 600) = 4.5 points
+    # The least accurate two, 80.0 and 81.2 %: 1.96 sqrt((0.8 * 0.2 + 0.812 * 0.188) / 600) = 4.5 points
     assert describe_chance(cards()).startswith("Each was trained once; by the choice of images alone")
     assert "may differ by up to 4.5 points" in describe_chance(cards())
 
@@ -46,8 +46,21 @@ def test_two_networks_of_the_same_accuracy_differ_by_chance_as_often_as_it_is_sa
     """Draw pairs of accuracies of two networks that are right on 80 % of all photos, each on 600 of its own."""
     draws = torch.rand(4000, 2, 600, generator=torch.Generator().manual_seed(0)) < 0.8
     off = (100 * draws.float().mean(2)).diff(dim=1).abs()
-    seen = {"top1": 80.0, "images": 600}
-    assert chance_of_difference(seen, seen) == pytest.approx(float(off.quantile(0.95)), rel=0.1)
+    stock, *_ = cards()
+    assert chance_of_difference(stock, stock) == pytest.approx(float(off.quantile(0.95)), rel=0.1)
+
+
+def test_on_the_same_images_a_difference_moves_as_often_as_it_is_said():
+    """Draw sets of 600 images of which both networks know most; the interval from one set holds for the others."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.multinomial(torch.tensor([0.7, 0.1, 0.06, 0.14]), 4000 * 600, True, generator=generator)
+    kinds = kinds.view(4000, 600)  # both right, the first alone, the second alone, neither
+    difference = 100 * ((kinds == 1).float() - (kinds == 2).float()).mean(1)
+    stock, most, *_ = cards()
+    alone = {"own": int((kinds[0] == 1).sum()), "other": int((kinds[0] == 2).sum())}
+    said = chance_of_difference(replace(stock, pairs={"max": alone}), most)
+    assert said == pytest.approx(float((difference - 4).abs().quantile(0.95)), rel=0.1)
+    assert said < 0.8 * chance_of_difference(stock, most)
 
 
 def test_liftpools_robustness_is_told_as_it_was_found():
