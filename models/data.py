@@ -33,6 +33,7 @@ __all__ = [
     "ClassLabel",
     "Images",
     "augmented_batches",
+    "describe_preprocessing",
     "normalise",
     "open_images",
     "read_class_list",
@@ -207,6 +208,15 @@ def square(image: Tensor, size: int) -> Tensor:
     resized = v2.functional.resize(image, [round(size / CENTRE)], antialias=True)
     squared: Tensor = v2.functional.center_crop(resized, [size])
     return squared
+
+
+def describe_preprocessing(size: int) -> str:
+    """Return in words what `square` and `normalise` make of a picture."""
+    mean, deviation = (", ".join(map(str, values)) for values in (MEAN, STD))
+    return (
+        f"RGB; scaled bilinearly with antialiasing until the short side has {round(size / CENTRE)} pixels; the middle "
+        f"{size} x {size} of them, from 0 to 1; less the mean {mean}; over the deviation {deviation}"
+    )
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from models.command import plain_errors
-from models.data import ClassLabel
+from models.data import ClassLabel, describe_preprocessing
 from models.resnet import count_macs, count_parameters, resnet
 from models.storage import STORAGE, pack
 from models.zoo import WEIGHTS, DataFacts, Description, WeightsName, write_description
@@ -86,6 +86,7 @@ def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS,
         width=run["width"],
         stem=run["stem"],
         input_size=run["input_size"],
+        preprocessing=describe_preprocessing(run["input_size"]),
         classes=classes,
         data=data,
         recipe=run["recipe"],

@@ -158,6 +158,7 @@ class Description:
     width: int
     stem: Stem
     input_size: int
+    preprocessing: str
     classes: tuple[ClassLabel, ...]
     data: DataFacts
     recipe: dict[str, Any]

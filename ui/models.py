@@ -218,6 +218,7 @@ def draw_card(loaded: Loaded) -> str:
             f", an mCE of {card.corruptions['mce']:.2f} (Stock: 1)" if card.corruptions["mce"] is not None else ""
         )
     more = {
+        "Sees a photo": card.preprocessing,
         "Trained on": f"{data['train_images']} images: {data['description']}",
         "Terms": f"{data['terms']}. {card.licence}",
         "Recipe": f"{describe_recipe(card)}; seed {card.seed}; {card.date}",

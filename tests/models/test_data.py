@@ -1,5 +1,7 @@
 """Images and labels as they come from arrays, folders and files, and what training draws from them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from models.augment import Augmentation
 from models.data import (
     ClassLabel,
     augmented_batches,
+    describe_preprocessing,
     normalise,
     open_images,
     read_class_list,
@@ -183,3 +186,18 @@ def test_an_epochs_order_is_a_permutation_of_its_own():
     assert torch.equal(shuffled(50, seed=1, epoch=3), whole)
     for other in (shuffled(50, seed=1, epoch=4), shuffled(50, seed=2, epoch=3)):
         assert not torch.equal(other, whole)
+
+
+def test_preprocessing_is_told_as_it_is():
+    """Follow the words on a picture whose rows and columns tell where they are, and meet what the networks see."""
+    said = describe_preprocessing(64)
+    short, side = int(re.search(r"short side has (\d+)", said)[1]), int(re.search(r"the middle (\d+) x \1", said)[1])
+
+    def three(name):
+        numbers = re.search(rf"the {name} ([\d.]+), ([\d.]+), ([\d.]+)", said).groups()
+        return torch.tensor([float(number) for number in numbers]).view(3, 1, 1)
+
+    picture = torch.randint(0, 256, (3, short, short + 31), dtype=torch.uint8)  # needs no scaling
+    top, left = (short - side) // 2, round((short + 31 - side) / 2)
+    expected = (picture[:, top : top + side, left : left + side] / 255 - three("mean")) / three("deviation")
+    torch.testing.assert_close(normalise(square(picture, 64)), expected, rtol=1e-5, atol=1e-5)

@@ -27,8 +27,8 @@ from .conftest import ACCURACY, REJECTION, WNIDS, WORDS
 
 NAMES = [f"resnet18-w4-tinyimagenet3-{variant}" for variant in VARIANTS]
 KEYS = (
-    "name variant depth width stem input_size classes data recipe seed epochs parameters macs accuracy temperature "
-    "threshold rejection licence date sha256 storage"
+    "name variant depth width stem input_size preprocessing classes data recipe seed epochs parameters macs accuracy "
+    "temperature threshold rejection licence date sha256 storage"
 )
 
 

@@ -38,6 +38,7 @@ def load(variant: Variant, seed: int = 0) -> Loaded:
         width=8,
         stem="small",
         input_size=INPUT_SIZE,
+        preprocessing="the middle of a photo",
         classes=CLASSES,
         data={
             "name": "Made up",
