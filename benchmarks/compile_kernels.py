@@ -134,16 +134,14 @@ _CALLS: dict[str, Callable[[], None]] = {}
 
 
 def all_cases() -> list[Case]:
-    """Return every case: those of the plain choice, then the weighted family's for each device of blocks.json."""
+    """Return every case: those of the plain choice, then those of each device of blocks.json."""
     from poolcore.kernels import blocks
 
     if not _CALLS:
         _CALLS.update(_weighted_calls())
         _CALLS.update(_lift_calls())
     tuned = [device for device, rows in json.loads(blocks.TABLE.read_text()).items() if rows]
-    return [Case(name) for name in _CALLS] + [
-        Case(name, device) for device in tuned for name in _CALLS if not name.startswith("lift")
-    ]
+    return [Case(name, device) for device in (None, *tuned) for name in _CALLS]
 
 
 class _StandIn:

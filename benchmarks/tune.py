@@ -1,86 +1,118 @@
-"""Find the weighted family's best tiles on the GPU that runs this: ``python -m benchmarks.tune``.
+"""Find the kernels' best tiles on the GPU that runs this: ``python -m benchmarks.tune``.
 
-Writes poolcore/kernels/blocks.json. For each kernel name that the library asks for, candidates run in random order in
-each round, over SoftPool and LIP alike, and the one with the lowest median of times against the plain choice's wins.
+Writes poolcore/kernels/blocks.json. For each kernel name that the library asks for, of the weighted family (SoftPool
+and LIP) and of LiftPool, candidates run in random order in each round, over all calls that ask for the name, and the
+one with the lowest median of times against the plain choice's wins. Where a call of LiftPool launches several kernels,
+all of it is timed, and each of them tuned by itself.
 Names that the table has for this device are left as they are, so a run that its budget cut short goes on at the next.
 """
 
 import itertools
 import json
+import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from unittest import mock
 
 import torch
 import typer
 from torch import Tensor
 
-from benchmarks.rounds import CudaClock, ProcessorClock, run_rounds
+from benchmarks.rounds import Clock, CudaClock, ProcessorClock, run_rounds
+from poolcore.lift_filters import FilterParts
 from poolcore.window import Window, make_window
 
 MADE_BY = "made by python -m benchmarks.tune"
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)
 WINDOWS = (make_window(2), make_window(3, 2, 1), make_window(2, rank=3), make_window(7, 2, 3))
+TAPS = (5, 3)
+# What is run through without a GPU: a window of the weighted family, and a filter of one tap.
+TOYS = (WINDOWS[0], 1)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
-# Elements of a tile, the most along the densest axis, warps.
-CANDIDATES = tuple(
+Row = tuple[int, ...]
+
+# Rows of the weighted family: elements of a tile, the most along the densest axis, warps.
+WEIGHTED_CANDIDATES: tuple[Row, ...] = tuple(
     (elements, longest, warps)
     for elements, longest, warps in itertools.product((256, 512, 1024, 2048), (32, 64, 128), (2, 4, 8))
     if 2 <= elements // (32 * warps) <= 8
 )
 
+# Of LiftPool: elements of a tile, the most channels, warps. Windows fill the registers, so a lane has few elements.
+PAIR_CANDIDATES: tuple[Row, ...] = tuple(
+    (elements, channels, warps)
+    for elements, channels, warps in itertools.product((128, 256, 512), (32, 64), (2, 4, 8))
+    if 1 <= elements // (32 * warps) <= 2
+)
+# Those of its kernels that go along an axis: also the most places of a segment.
+SEGMENT_CANDIDATES: tuple[Row, ...] = tuple((*row, segment) for row in PAIR_CANDIDATES for segment in (32, 64))
+
 
 class Asked(NamedTuple):
-    """What a kernel asked a tile for."""
+    """What a kernel asked a tile for: its name, its plain row, and what makes a row its tile."""
 
     kernel: str
-    inner_size: int
-    elements: int
+    plain: Row
+    fit: Callable[[Row], object]
+
+    @property
+    def candidates(self) -> list[Row]:
+        """The plain row and those that give other tiles, each another."""
+        is_lift = self.kernel.startswith("lift")
+        others = (SEGMENT_CANDIDATES if len(self.plain) > 3 else PAIR_CANDIDATES) if is_lift else WEIGHTED_CANDIDATES
+        by_tile: dict[object, Row] = {}
+        for row in (self.plain, *others):
+            by_tile.setdefault(self.fit(row), row)
+        return list(by_tile.values())
 
 
 @contextmanager
 def using_rows(rows: Mapping[str, Sequence[int]]) -> Iterator[list[Asked]]:
     """Let the kernels take the tiles of these rows of a table, whatever the device; yield what they ask for."""
-    from poolcore.kernels import blocks, weighted
+    from poolcore.kernels import blocks, lift, weighted
 
     asked: list[Asked] = []
-    # Only a tensor on a GPU is looked up, and where kernels are just compiled there is none.
-    on_a_gpu = SimpleNamespace(is_cuda=True, device=SimpleNamespace(index=0))
-    choose = blocks.choose_block
 
-    def noted(kernel: str, x: Tensor, inner_size: int, elements: int) -> blocks.Block:
-        asked.append(Asked(kernel, inner_size, elements))
-        return choose(kernel, on_a_gpu, inner_size, elements)  # type: ignore[arg-type]  # see above
+    def noted(kernel: str, x: Tensor, plain: Row, fit: Callable[[Row], Any]) -> Any:
+        name = blocks.name_in_table(kernel, x)
+        asked.append(Asked(name, plain, fit))
+        return fit(blocks.check_row(name, rows.get(name, plain), plain))
 
-    table = mock.patch.object(blocks, "_device_rows", return_value=rows)
-    with table, mock.patch.object(weighted, "choose_block", noted):
+    with mock.patch.object(weighted, "choose_block", noted), mock.patch.object(lift, "choose_block", noted):
         yield asked
 
 
 class Call(NamedTuple):
-    """A call of the library that asks for one tile, and the name that it asks for."""
+    """A call of the library, and one of the tiles that it asks for."""
 
     asked: Asked
     run: Callable[[], object]
 
 
-def _calls(window: Window, dtype: torch.dtype, channels_last: bool, device: str, numel: int) -> Iterator[Call]:
+def _make(device: str, dtype: torch.dtype, channels_last: bool, shape: Sequence[int]) -> Tensor:
+    x = torch.randn(*shape, device=device, dtype=dtype)
+    return x.to(memory_format=CHANNELS_LAST[x.dim()]) if channels_last else x
+
+
+def _shape(rank: int, device: str, numel: int) -> tuple[int, ...]:
+    """Return the shape (N, C, *size) of an input of about so many elements."""
+    size = {2: (112, 112), 3: (16, 56, 56)}[rank] if device == "cuda" else (4,) * rank
+    channels = 64 if device == "cuda" else 2
+    return max(1, numel // (channels * math.prod(size))), channels, *size
+
+
+def _weighted_calls(window: Window, dtype: torch.dtype, channels_last: bool, device: str, numel: int) -> Iterator[Call]:
     from poolcore.kernels import weighted
 
-    size = {2: (112, 112), 3: (16, 56, 56)}[window.rank] if device == "cuda" else (6,) * window.rank
-    channels = 64 if device == "cuda" else 4
-    N = max(1, numel // (channels * torch.Size(size).numel()))
-    x, logit = (torch.randn(N, channels, *size, device=device, dtype=dtype) for _ in range(2))
-    grad = torch.randn(N, channels, *window.output_size(size), device=device, dtype=dtype)
-    if channels_last:
-        x, logit, grad = (value.to(memory_format=CHANNELS_LAST[x.dim()]) for value in (x, logit, grad))
+    shape = _shape(window.rank, device, numel)
+    x, logit = (_make(device, dtype, channels_last, shape) for _ in range(2))
+    grad = _make(device, dtype, channels_last, (*shape[:2], *window.output_size(shape[2:])))
     runs: list[Callable[[], object]] = [
         lambda: weighted.weighted_pool(x, None, window),
         lambda: weighted.weighted_pool(x, logit, window),
@@ -94,33 +126,44 @@ def _calls(window: Window, dtype: torch.dtype, channels_last: bool, device: str,
         yield Call(asked[-1], run)
 
 
-def _distinct(asked: Asked) -> dict[tuple[int, ...], tuple[int, int, int]]:
-    """Return the candidates that give different tiles here, the plain function's first."""
-    from poolcore.kernels import blocks
+def _lift_calls(taps: int, dtype: torch.dtype, channels_last: bool, device: str, numel: int) -> Iterator[Call]:
+    from poolcore.kernels import lift
 
-    def block(elements: int, longest: int, warps: int) -> tuple[int, ...]:
-        inner = min(1 << (asked.inner_size - 1).bit_length(), longest, elements)
-        return elements // inner, inner, warps
+    N, C, H, W = _shape(2, device, numel)
+    half = N, C, H // 2, W // 2
+    x = _make(device, dtype, channels_last, (N, C, H, W))
+    bands = [_make(device, dtype, channels_last, half) for _ in range(4)]
+    p, u = (
+        FilterParts(torch.randn(C, taps, device=device) / taps, *(torch.randn(C, device=device) for _ in range(3)))
+        for _ in range(2)
+    )
+    runs: list[Callable[[], object]] = [
+        lambda: lift.lift_down(x, p, u, "replicate", "mean"),
+        lambda: lift.lift_down(x, p, u, "replicate", None),
+        lambda: lift.lift_up(bands, (H, W), p, u, "replicate"),
+        lambda: lift.lift_down_backward(bands[0], x, p, u, "replicate", "mean", True, True),
+        lambda: lift.lift_up_backward(x, bands, (H, W), p, u, "replicate", True, True),
+    ]
+    for run in runs:
+        with using_rows({}) as asked:
+            run()
+        for one in {one.kernel: one for one in asked}.values():
+            yield Call(one, run)
 
-    plain = blocks.plain_block(asked.elements, asked.inner_size)
-    candidates = ((asked.elements, 128, plain.warps), *CANDIDATES)
-    return {block(*candidate): candidate for candidate in reversed(candidates)}
 
+def tune(calls: Sequence[Call], clock: Clock, rounds: int, most: int | None = None) -> Row:
+    """Return the best row for calls that ask for the same name, of so many candidates at most."""
+    kernel, plain = calls[0].asked.kernel, calls[0].asked.plain
+    candidates = calls[0].asked.candidates[:most]
 
-def tune(calls: Sequence[Call], clock: Callable[[Callable[[], object]], float], rounds: int) -> tuple[int, int, int]:
-    """Return the best (elements, longest, warps) for calls that ask for the same name."""
-    asked = calls[0].asked
-    plain = (asked.elements, 128, max(1, min(4, asked.elements // 64)))
-    candidates = [plain, *(c for c in _distinct(asked).values() if c != plain)]
-
-    def once(candidate: tuple[int, int, int], call: Call) -> Callable[[], object]:
+    def once(candidate: Row, call: Call) -> Callable[[], object]:
         def run() -> object:
-            with using_rows({asked.kernel: candidate}):
+            with using_rows({kernel: candidate}):
                 return call.run()
 
         return run
 
-    ratios: dict[tuple[int, int, int], list[float]] = {candidate: [] for candidate in candidates}
+    ratios: dict[Row, list[float]] = {candidate: [] for candidate in candidates}
     for call in calls:
         seen = run_rounds({str(c): once(c, call) for c in candidates}, clock, rounds)
         for candidate in candidates:
@@ -151,11 +194,11 @@ def main(
     clock = ProcessorClock() if toy else CudaClock()
     rows = table.setdefault(name, {})
     begun = time.perf_counter()
-    for dtype, window, channels_last in itertools.product(DTYPES[:1] if toy else DTYPES, WINDOWS, (True, False)):
-        if toy and window not in WINDOWS[:1]:
-            continue
+    dtypes, poolings = (DTYPES[:1], TOYS) if toy else (DTYPES, (*WINDOWS, *TAPS))
+    for dtype, pooling, channels_last in itertools.product(dtypes, poolings, (True, False)):
         by_name: dict[str, list[Call]] = {}
-        for call in _calls(window, dtype, channels_last, device, 0 if toy else 2**27):
+        how = dtype, channels_last, device, 0 if toy else 2**27
+        for call in _weighted_calls(pooling, *how) if isinstance(pooling, Window) else _lift_calls(pooling, *how):
             by_name.setdefault(call.asked.kernel, []).append(call)
         for kernel, calls in by_name.items():
             if kernel in rows:
@@ -163,7 +206,7 @@ def main(
             if time.perf_counter() - begun > budget_s:
                 print(f"the budget is spent; {kernel} and what follows waits for the next run")
                 return
-            rows[kernel] = tune(calls, clock, rounds)
+            rows[kernel] = tune(calls, clock, rounds, most=2 if toy else None)
             print(kernel, *rows[kernel])
             path.write_text(as_json(table))
 

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from poolcore.kernels.blocks import Row, channels_are_inner, choose_block
 from poolcore.kernels.lift_backward import lift_backward_kernel
 from poolcore.kernels.lift_forward import lift_image_kernel, lift_kernel
 from poolcore.layout import new_empty
@@ -28,7 +29,7 @@ _COMBINED = {None: "all", "sum": "sum", "mean": "mean", "ll": "low", "low": "low
 
 
 class Block(NamedTuple):
-    """A program's tile, channels by lines, the most places that it goes along an axis, and its warps."""
+    """A program's tile, channels by lines, the most places that it goes along an axis (else 1), and its warps."""
 
     channels: int
     lines: int
@@ -36,19 +37,35 @@ class Block(NamedTuple):
     warps: int
 
 
-def choose_block(kernel: Literal["pair", "image", "backward"], x: Tensor, length: int, taps: int) -> Block:
-    """Return the tile of a kernel: two elements a lane, or one where windows fill the registers.
+_Kernel = Literal["image", "pair_w", "pair_h", "backward_w", "backward_h"]
 
-    With the channels densest in memory the lanes lie along them, in the largest of three sizes that leaves the fewest
-    idle; else along the lines of one channel. A segment holds ``length`` places, up to 64: what is read twice at its
-    ends then counts little, and few kernels are compiled.
+
+def pick_block(kernel: _Kernel, x: Tensor, length: int, taps: int) -> Block:
+    """Return the tile of a kernel: by itself two elements a lane, or one where windows fill the registers.
+
+    With the channels densest in memory the lanes lie along them, else along the lines of one channel. A segment holds
+    ``length`` places, by itself up to 64: what is read twice at its ends then counts little, and few kernels are
+    compiled.
+
+    Args:
+        kernel: its name, and the axis that it lifts along if that is one alone.
     """
-    C = x.shape[1]
-    elements = 256 if kernel == "pair" and x.dtype != torch.float64 and taps < 7 else 128
-    channels = 1
-    if C > 1 and x.stride(1) < x.stride(-1):
-        channels = min((64, 32, 16), key=lambda size: -(-C // size) * size) if C > 16 else triton.next_power_of_2(C)
-    return Block(channels, elements // channels, min(64, max(8, triton.next_power_of_2(length))), 4)
+    is_pair = kernel.startswith("pair")
+    elements = 256 if is_pair and x.dtype != torch.float64 and taps < 7 else 128
+    plain = (elements, 64, 4) if is_pair else (elements, 64, 4, 64)
+    return choose_block(f"lift_{kernel}{taps}", x, plain, lambda row: _fit(row, x, length))
+
+
+def _fit(row: Row, x: Tensor, length: int) -> Block:
+    """Return a row's tile, in the largest of three numbers of channels that leaves the fewest lanes idle."""
+    elements, most, warps, *segment = row
+    C, channels, places = x.shape[1], 1, triton.next_power_of_2(length)
+    if channels_are_inner(x):
+        sizes = (64, 32, 16) if C > 16 else (triton.next_power_of_2(C),)
+        channels = min((min(size, most, elements) for size in sizes), key=lambda size: -(-C // size) * size)
+    # A grid has room for fewer than 2^16 segments.
+    along = max(min(segment[0], max(8, places)), places >> 15) if segment else 1
+    return Block(channels, elements // channels, along, warps)
 
 
 _Line = tuple[Tensor, tuple[int, int, int], tuple[int, int]]
@@ -111,7 +128,7 @@ class _Lifting(NamedTuple):
         """Lift all lines along an axis of ``size`` pixels."""
         shape, length = sources.a[0].shape, (size + 1) // 2
         others = 1 if len(shape) == 3 else shape[-3 - axis]
-        block = choose_block("pair", sources.a[0], length, self.taps)
+        block = pick_block("pair_w" if axis == -1 else "pair_h", sources.a[0], length, self.taps)
         lines = shape[0] * others * length
         with torch.cuda.device_of(sources.a[0]):  # type: ignore[no-untyped-call]  # torch leaves it untyped
             lift_kernel[(_programs(lines, shape[1], block),)](
@@ -142,7 +159,7 @@ class _Lifting(NamedTuple):
         """
         shape, length = sources.a[0].shape, (size + 1) // 2
         others = 1 if len(shape) == 3 else shape[-3 - axis]
-        block = choose_block("backward", sources.a[0], length, self.taps)
+        block = pick_block("backward_w" if axis == -1 else "backward_h", sources.a[0], length, self.taps)
         lines, segments = shape[0] * others, -(-length // block.segment)
         numbers = 2 * sum(1 if part.dim() == 1 else part.shape[-1] for part in self.predict if part is not None)
         programs = _programs(lines, 1, block) * segments
@@ -213,7 +230,7 @@ def lift_down(
     if y.numel() and len(size) == 1:
         lifting.run(_pixels(x, -1), _bands(y[0], y[-1], -1), size[0], -1, False, _COMBINED[combine])
     elif y.numel():
-        block = choose_block("image", x, y.shape[-2], lifting.taps)
+        block = pick_block("image", x, y.shape[-2], lifting.taps)
         lines = N * y.shape[-1]
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # torch leaves it untyped
             lift_image_kernel[(_programs(lines, C, block), -(-y.shape[-2] // block.segment))](

@@ -14,17 +14,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
-from poolcore.kernels.blocks import Block, choose_block
+from poolcore.kernels.blocks import Row, channels_are_inner, choose_block
 from poolcore.kernels.weighted_backward import weighted_backward_kernel
 from poolcore.kernels.weighted_forward import weighted_forward_kernel
 from poolcore.layout import new_empty
 from poolcore.precision import compute_dtype
 from poolcore.window import Window
 
-__all__ = ["Block", "weighted_pool", "weighted_pool_backward"]
+__all__ = ["weighted_pool", "weighted_pool_backward"]
 
 # A window of so many pixels is written out pixel by pixel, and so is a backward pass in which so many pairs of a pixel
 # and a window meet; the compiler then reads each pixel once. Beyond, loops keep programs and compile times small.
@@ -33,6 +34,14 @@ MOST_UNROLLED = 36
 # Where windows share rows, a program of the backward pass goes through so many rows of cells, which spares it most of
 # the windows' sums; but only from so many cells on, for it leaves fewer programs to fill a GPU with.
 MARCH, MARCHED_FROM = 8, 2**21
+
+
+class Block(NamedTuple):
+    """A program's tile: elements across rows, elements along the densest axis, and how many warps share them."""
+
+    outer: int
+    inner: int
+    warps: int
 
 
 class _Geometry(NamedTuple):
@@ -70,6 +79,13 @@ def _strided(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     return x, (*x.stride()[:2], *_three(x.stride()[2:], 0))
 
 
+def _fit(row: Row, inner_size: int) -> Block:
+    """Return a row's tile, as long as the densest axis has use for."""
+    elements, longest, warps = row
+    inner = min(triton.next_power_of_2(inner_size), longest, elements)
+    return Block(elements // inner, inner, warps)
+
+
 class _Tiling(NamedTuple):
     """How programs share the places (N, C, D, H, W) that a kernel counts."""
 
@@ -80,11 +96,11 @@ class _Tiling(NamedTuple):
 
 def _tiling(kernel: str, x: Tensor, places: Sequence[int], elements: int) -> _Tiling:
     """Tile ``places`` along the densest axis of ``x``, ``elements`` of them a program unless a table says otherwise."""
-    channels_inner = x.shape[1] > 1 and x.stride(1) < x.stride(-1)
+    channels_inner = channels_are_inner(x)
     inner_size = places[0] if channels_inner else places[-1]
     rows = x.shape[0] * math.prod(places) // inner_size
-    layout = "nhwc" if channels_inner else "nchw"
-    block = choose_block(f"{kernel}-{str(x.dtype).removeprefix('torch.')}-{layout}", x, inner_size, elements)
+    plain = elements, 128, max(1, min(4, elements // 64))
+    block = choose_block(kernel, x, plain, lambda row: _fit(row, inner_size))
     programs = -(-rows // block.outer) * -(-inner_size // block.inner)
     flags = {
         "CHANNELS_INNER": channels_inner,

@@ -17,7 +17,9 @@ from benchmarks.cases import make_case
 from benchmarks.gpu_ops import RESULTS, check_options
 from benchmarks.roofline import OPERATIONS
 from benchmarks.rounds import median_ratio, run_rounds, spread
-from benchmarks.tune import as_json
+from benchmarks.tune import Asked, Call, as_json, tune
+from poolcore.kernels import lift
+from poolcore.kernels.blocks import check_row
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = {"op", "direction", "shape", "dtype", "layout", "ms", "bytes_min", "floor_ms", "ratio_to_floor", "eager_ms"}
@@ -79,9 +81,54 @@ def test_tuning_runs_through_and_writes_a_row_for_each_kernel(tmp_path):
     table = json.loads(file.read_text())
     assert file.read_text().splitlines()[1] == ' "made by python -m benchmarks.tune": {},'
     rows = table["interpreter"]
-    assert {name.partition("-")[2] for name in rows} == {"bfloat16-nhwc", "bfloat16-nchw"}
-    assert {name[:7] for name in rows} == {"forward", "backwar"}
-    assert all(len(row) == 3 for row in rows.values())
+    # Between two kernels LiftPool's halves lie in the precision that is computed in.
+    halved = {"lift_pair_w1-float32", "lift_backward_w1-float32", "lift_backward_h1-float32"}
+    lifting = {f"lift_{kernel}1-bfloat16" for kernel in ("image", "pair_w", "pair_h", "backward_w", "backward_h")}
+    names = {"forward4-bfloat16", "backward4-bfloat16"} | lifting | halved
+    assert rows.keys() == {f"{name}-{layout}" for name in names for layout in ("nhwc", "nchw")}
+    for name, row in rows.items():
+        assert len(row) == (4 if name.startswith(("lift_image", "lift_backward")) else 3), name
+
+    # What has a row is left as it is, and what lacks one waits for a run that has time.
+    missing = "lift_image1-bfloat16-nchw"
+    kept = {name: [2, 2, 2] for name in rows if name != missing}
+    file.write_text(json.dumps({"interpreter": kept}))
+    spent = run("benchmarks.tune", "--toy", "--rounds", "1", "--budget-s", "0", "--output", str(file))
+    assert missing in spent.stdout
+    assert json.loads(file.read_text()) == {"interpreter": kept}
+    assert run("benchmarks.tune", "--toy", "--rounds", "1", "--output", str(file)).returncode == 0
+    again = json.loads(file.read_text())["interpreter"]
+    assert again.keys() == rows.keys()
+    assert again == kept | {missing: again[missing]}
+
+
+@pytest.mark.parametrize("plain", [(128, 64, 4), (128, 64, 4, 64)], ids=str)
+def test_the_fastest_candidate_is_found(plain):
+    best = (256, 32, 8, 32)[: len(plain)]
+    ran = []
+
+    def call():
+        ran.append(lift.choose_block("lift_x", torch.empty(1, 2, 4), plain, lambda row: row))
+
+    def clock(run):
+        run()
+        return 1.0 + (ran[-1] != best)
+
+    asked = Asked("lift_x-float32-nchw", plain, lambda row: row)
+    assert tune([Call(asked, call)], clock, 3) == best
+    assert tune([Call(asked, call)], lambda run: run() or 1.0, 1) == plain  # which comes first among equals
+
+
+@pytest.mark.parametrize("kernel", ["forward4-float32-nchw", "lift_pair_w5-float32-nhwc", "lift_image5-float32-nhwc"])
+def test_candidates_are_allowed_rows_of_different_tiles_the_plain_one_first(kernel):
+    plain = (1024, 128, 4) if kernel.startswith("forward") else (128, 64, 4, 64)[: 4 if "image" in kernel else 3]
+    candidates = Asked(kernel, plain, lambda row: row).candidates
+    assert candidates[0] == plain
+    assert len(candidates) == len(set(candidates)) > 5
+    assert all(check_row(kernel, row, plain) == row for row in candidates)
+    short = Asked(kernel, plain, lambda row: row[::2]).candidates  # a tile that heeds no second or fourth number
+    assert len({row[::2] for row in short}) == len(short) < len(candidates)
+    assert short[0] == plain
 
 
 def test_a_processor_is_not_measured_and_a_toy_writes_no_results():

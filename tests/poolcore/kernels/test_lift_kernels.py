@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from poolcore.kernels import blocks
 from poolcore.kernels import lift as kernels
 from poolcore.lift_filters import WAVELETS, FilterParts, PaddingMode, apply_filter
 from poolcore.lifting import Combine, lift_down, lift_up, merge, split
@@ -389,9 +390,37 @@ def test_tiles_are_of_a_power_of_two_and_hold_the_channels() -> None:
         for layout in ("nchw", "nhwc"):
             x = torch.empty(2, channels, 4, 4, dtype=dtype)
             x = x.to(memory_format=torch.channels_last) if layout == "nhwc" else x
-            for kernel, length in itertools.product(("pair", "image", "backward"), (1, 9, 1000)):
-                block = kernels.choose_block(kernel, x, length, 5)
+            for kernel, length in itertools.product(("pair_w", "image", "backward_h"), (1, 9, 1000)):
+                block = kernels.pick_block(kernel, x, length, 5)
                 assert all(value & (value - 1) == 0 for value in block)
                 assert block.channels <= 64
                 assert (block.channels > 1) == (layout == "nhwc" and channels > 1)
-    assert kernels.choose_block("pair", torch.empty(1, 4, 4, 48).movedim(-1, 1), 8, 5).channels == 16
+    assert kernels.pick_block("pair_h", torch.empty(1, 4, 4, 48).movedim(-1, 1), 8, 5).channels == 16
+
+
+@pytest.mark.parametrize(("layout", "tiles"), [("nchw", ("1-16", "1-64")), ("nhwc", ("1-16", "2-32"))])
+def test_rows_of_a_table_are_followed_and_change_no_bits(
+    layout: str, tiles: tuple[str, str], device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole numbers and the wavelet's halves and quarters are added exactly, so that no order of a sum shows."""
+
+    def label(flags: dict[str, object]) -> str:
+        return "-".join(str(flags[key]) for key in ("BLOCK_C", "BLOCK_L", "SEGMENT", "num_warps") if key in flags)
+
+    names = ("lift_kernel", "lift_image_kernel", "lift_backward_kernel")
+    launches = count_launches(monkeypatch, kernels, dict.fromkeys(names, label))
+    x = LAYOUTS[layout](torch.round(4 * random_map(1, 1, 2, 9, 2))).to(device)
+    filters = [on(device, part) for part in make_filters("cdf53", 2, x.dtype)]
+    results = []
+    for tile, row, segment in zip(tiles, ((16, 1, 2), (64, 64, 1)), (4, 8), strict=True):
+        table = {f"lift_{kernel}3-float64-{layout}": row for kernel in ("pair_w", "pair_h")}
+        for kernel in ("image", "backward_w", "backward_h"):
+            table[f"lift_{kernel}3-float64-{layout}"] = (*row, segment)
+        monkeypatch.setattr(blocks, "find_row", lambda name, *_, table=table: table[name])
+        launches.clear()
+        bands = kernels.lift_down(x, *filters, "replicate", None)
+        again = kernels.lift_up(list(bands), (9, 2), *filters, "replicate")
+        grad_x, parts = kernels.lift_down_backward(bands, x, *filters, "replicate", None, True, True)
+        assert launches == {f"{tile}-{row[-1]}": 4, f"{tile}-{segment}-{row[-1]}": 4}
+        results.append([bands, again, grad_x, *(parts or ())])
+    assert all(same_bits(a, b) for a, b in zip(*results, strict=True))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolcore.kernels import blocks
 from poolcore.kernels import weighted as kernels
 from poolcore.weighted import weighted_pool_reference
 from poolcore.window import Window, make_window
@@ -357,15 +358,20 @@ def test_nothing_outside_the_results_is_written(
 
 
 @pytest.mark.parametrize("case", ["k2s2", "k3s2p1", "k5s3p2"])
-def test_tiles_of_any_shape_give_the_same(case: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_table_are_followed_and_change_no_bits(
+    case: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     window = window_of(case, 2)
     x = random_map(1, 1, 1, 9, 11).to(device)
-    results = []
-    for outer, inner in ((32, 2), (4, 8)):
-        tile = kernels.Block(outer, inner, 4)
-        monkeypatch.setattr(kernels, "choose_block", lambda *_, tile=tile: tile)
+    names, results = ("weighted_forward_kernel", "weighted_backward_kernel"), []
+    launches = count_launches(monkeypatch, kernels, dict.fromkeys(names, lambda flags: str(flags["BLOCK_INNER"])))
+    for outer, inner in ((32, 2), (8, 4)):
+        row = outer * inner, inner, 4
+        monkeypatch.setattr(blocks, "find_row", lambda *_, row=row: row)
         y = kernels.weighted_pool(x, None, window)
         results.append((y, kernels.weighted_pool_backward(y, x, None, window)[0]))
+        assert set(launches) == {str(inner)}
+        launches.clear()
     for y, grad_x in results[1:]:
         assert same_bits(y, results[0][0])
         assert same_bits(grad_x, results[0][1])
