@@ -16,7 +16,8 @@ _BLOCK_ELEMENTS = 2**19
 
 
 def in_blocks(*images: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors of shape (N, ...) a few of their N images at a time, the same of each."""
+    """Yield tensors of shape (N, ...) a few of their N images at a time, the same of each; on other devices whole."""
     count = images[0].shape[0]
-    length = max(1, _BLOCK_ELEMENTS * count // max(1, *(image.numel() for image in images)))
+    elements = max(1, *(image.numel() for image in images))
+    length = max(1, _BLOCK_ELEMENTS * count // elements if images[0].device.type == "cpu" else count)
     return zip(*(torch.split(image, length) for image in images), strict=True)

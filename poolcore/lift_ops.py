@@ -52,9 +52,8 @@ def _down(x: Tensor, filters: list[Tensor], padding_mode: PaddingMode, combine: 
     y = _empty_maps(x, combine)
     if y.numel():
         maps = [y] if combine else list(y)
-        blocks = in_blocks(x, *maps) if x.device.type == "cpu" else [(x, *maps)]
         with autocast_off(x.device.type):
-            for block, *places in blocks:
+            for block, *places in in_blocks(x, *maps):
                 found = lift_forward.lift_down(block, *_pair(filters), padding_mode, combine)
                 for place, one in zip(places, found, strict=True):
                     place.copy_(one)
@@ -87,9 +86,8 @@ def _up(bands: list[Tensor], size: list[int], filters: list[Tensor], padding_mod
         return kernels.lift_up(bands, size, *_pair(filters), padding_mode)
     x = new_empty(first, (*first.shape[:2], *size))
     if x.numel():
-        blocks = in_blocks(x, *bands) if x.device.type == "cpu" else [(x, *bands)]
         with autocast_off(x.device.type):
-            for place, *block in blocks:
+            for place, *block in in_blocks(x, *bands):
                 place.copy_(lifting.lift_up(block, size, *_pair(filters), padding_mode))
     return x
 

@@ -107,10 +107,6 @@ def _join(x: Tensor, even: Tensor, odd: Tensor, axis: int) -> Tensor:
     return x
 
 
-def _blocks(*images: Tensor) -> Sequence[tuple[Tensor, ...]]:
-    return list(in_blocks(*images)) if images[0].device.type == "cpu" else [images]
-
-
 def lift_down_backward(
     grad: Tensor,
     x: Tensor,
@@ -129,7 +125,7 @@ def lift_down_backward(
     p, u = (_Filter(parts, padding_mode, x, need_filters) for parts in (predict, update))
     grad_x = new_empty(x, x.shape)
     if x.numel():
-        for block, out, *grads in _blocks(x, grad_x, *(grad if combine is None else [grad])):
+        for block, out, *grads in in_blocks(x, grad_x, *(grad if combine is None else [grad])):
             dtype = compute_dtype(block.dtype)
             _analysis_backward(out, block.to(dtype), _grads_of_bands(grads, combine, x.dim() - 2, dtype), -1, p, u)
     return grad_x if need_x else None, p.grads() + u.grads() if need_filters else None
@@ -186,7 +182,7 @@ def lift_up_backward(
     results = [new_empty(first, first.shape) for _ in bands]
     if first.numel():
         dtype, count = compute_dtype(first.dtype), len(bands)
-        for grad_block, *block in _blocks(grad, *bands, *results):
+        for grad_block, *block in in_blocks(grad, *bands, *results):
             wide = [band.to(dtype) for band in block[:count]]
             for out, found in zip(
                 block[count:], _synthesis_backward(grad_block.to(dtype), wide, size, p, u), strict=True
