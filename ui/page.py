@@ -17,6 +17,7 @@ from ui import compare, models, speed, subbands
 from ui.context import Context, NetworkSet
 from ui.examples import CHOOSE, chosen_index, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
+from ui.streams import Streams
 from ui.visit import Visits
 
 __all__ = ["build_blocks", "build_page", "load_networks", "mount"]
@@ -140,6 +141,7 @@ def mount(sets: tuple[NetworkSet, ...]) -> fastapi.FastAPI:
     # Gradio checks that a photo's path is an upload only where this is set; launch() sets it, mounting does not.
     blocks.has_launched = True
     page = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: tidying(visits))
+    page.add_middleware(Streams)
     gr.mount_gradio_app(
         page,
         blocks,

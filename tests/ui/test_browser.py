@@ -292,6 +292,30 @@ class TestAnOwnPhoto:
         assert cards["max"].map != before["max"].map
 
 
+LATE_END = """const ask = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await ask(...asked);
+  if (!String(asked[0]?.url ?? asked[0]).includes('/queue/data')) return answer;
+  const late = new TransformStream({async transform(part, out) {
+    if (new TextDecoder().decode(part).includes('close_stream')) await new Promise(then => setTimeout(then, 150));
+    out.enqueue(part);
+  }});
+  return new Response(answer.body.pipeThrough(late), answer);
+};"""
+"""The browser hears of a stream's end 150 ms late, as over a slow net."""
+
+
+class TestSlowNet:
+    def test_what_is_asked_while_the_last_stream_ends_is_answered(self, visit: Visit):
+        page = visit().page
+        page.add_init_script(LATE_END)
+        page.reload()
+        page.locator("#cards .ps-card").first.wait_for()
+        for _ in range(3):
+            with page.expect_download():
+                page.locator("#save-numbers").click()
+
+
 class TestBadFiles:
     def test_each_gets_its_sentence_and_the_next_photo_works(self, visit: Visit, photos: Photos, tmp_path: Path):
         page = visit().page
