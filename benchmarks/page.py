@@ -220,6 +220,7 @@ def main(
             memory_mib, peak_mib = server.memory_mib(), server.memory_mib("VmHWM")
     machine = describe_machine(torch.device("cpu"))
     figures = {
+        "network_set": truth.network_set,
         "compare_ms": _rounded(compare_ms),
         "redraw_handler_ms": _rounded(redraw_ms),
         "redraw_click_to_pixels_ms": _rounded(click_ms),

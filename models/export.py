@@ -1,4 +1,4 @@
-"""Make a weights file and its description from a training run: ``python -m models.export runs/lip``.
+"""Make weights of a training run: ``python -m models.export runs/lip --about models/imagenette.json``.
 
 The run is what `models.train` left: run.json with weights.safetensors, or, if it has not ended, the EMA in its
 checkpoint. `models.storage` says how weights are stored. `models.calibrate` and `models.evaluate --card` then make the
@@ -24,7 +24,6 @@ from models.zoo import WEIGHTS, DataFacts, Description, WeightsName, write_descr
 
 __all__ = ["export"]
 
-TINY_IMAGENET = Path(__file__).parent / "tinyimagenet.json"
 LICENCE = "MIT for the code; the weights carry the terms of their data"
 
 
@@ -41,15 +40,15 @@ def _averages(run_folder: Path, run: dict[str, Any]) -> tuple[dict[str, Tensor],
         return averages, int(file.metadata()["step"]) // steps_per_epoch
 
 
-def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS, about: Path = TINY_IMAGENET) -> str:
+def export(run_folder: Path, about: Path, *, name: str | None = None, folder: Path = WEIGHTS) -> str:
     """Write NAME.safetensors and the description NAME.json of a training run, and return NAME.
 
     Args:
         run_folder: where `models.train` wrote.
+        about: JSON file on the images: name, description, url, terms.
         name: of the weights, SET-VARIANT, for another seed than 0 SET-VARIANT-seedN; None makes a set's name like
             "resnet18-w32-tinyimagenet30" from the network, the name of the file ``about`` and the number of classes.
         folder: where the weights go.
-        about: JSON file on the images: name, description, url, terms.
 
     Raises:
         OSError: if a file is missing.
@@ -105,13 +104,13 @@ def export(run_folder: Path, *, name: str | None = None, folder: Path = WEIGHTS,
 
 def main(
     run_folder: Annotated[Path, typer.Argument(help="folder that models.train wrote")],
+    about: Annotated[Path, typer.Option(help="JSON file on the images: name, description, url, terms")],
     name: Annotated[str | None, typer.Option(help="of the weights; made from network and data by default")] = None,
     folder: Annotated[Path, typer.Option(help="where the weights go")] = WEIGHTS,
-    about: Annotated[Path, typer.Option(help="JSON file on the images: name, description, url, terms")] = TINY_IMAGENET,
 ) -> None:
     """Make a weights file and its description from a training run."""
     with plain_errors():
-        typer.echo(export(run_folder, name=name, folder=folder, about=about))
+        typer.echo(export(run_folder, about, name=name, folder=folder))
 
 
 if __name__ == "__main__":

@@ -243,11 +243,14 @@ def list_weights(folder: Path = WEIGHTS) -> list[str]:
 
 
 def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
-    """Return the names of the weights of seed 0 by their set, in the order of `list_weights`."""
+    """Return the names of the weights of seed 0 by their set, in the order of `list_weights`.
+
+    Weights that have not been measured yet are left out.
+    """
     sets: dict[str, list[str]] = {}
     for name in list_weights(folder):
         parts = WeightsName.read(name)
-        if parts is not None and not parts.seed:
+        if parts is not None and not parts.seed and not _missing(Card, _content(name, folder)):
             sets.setdefault(parts.set, []).append(name)
     return sets
 
@@ -270,15 +273,22 @@ def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -
     return chosen
 
 
+def _content(name: str, folder: Path) -> Any:
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def _missing(kind: type[Description], content: dict[str, Any]) -> list[str]:
+    optional = {field.name for field in fields(kind) if field.default is None}
+    return [field.name for field in fields(kind) if field.name not in content.keys() | optional]
+
+
 _C = TypeVar("_C", bound=Description)
 
 
 def _read(kind: type[_C], name: str, folder: Path) -> _C:
     select_weights([name], folder)
-    content = json.loads((folder / f"{name}.json").read_text())
-    optional = {field.name for field in fields(kind) if field.default is None}
-    missing = [field.name for field in fields(kind) if field.name not in content.keys() | optional]
-    if missing:
+    content = _content(name, folder)
+    if missing := _missing(kind, content):
         raise ValueError(f"the card of {name} lacks {missing}: run models.calibrate, then models.evaluate --card")
     known = {field.name: content.get(field.name) for field in fields(kind)}
     known["classes"] = tuple(ClassLabel(**label) for label in content["classes"])
@@ -317,7 +327,7 @@ def write_description(description: Description, folder: Path = WEIGHTS) -> None:
 
 def update_card(name: str, folder: Path = WEIGHTS, **measured: Unpack[Measured]) -> None:
     """Write measurements into NAME.json; a new temperature takes out those that depend on it."""
-    content = json.loads((folder / f"{name}.json").read_text())
+    content = _content(name, folder)
     if measured.get("temperature", content["temperature"]) != content["temperature"]:
         for key in ("accuracy", "spread"):
             content.pop(key, None)

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.roofline import OPERATIONS, Direction, weighted_work
 from models.zoo import Card, list_sets, read_card
 from poolcore.window import make_window
-from ui.findings import describe_chance, hold_claims
+from ui.findings import CLAIMS, describe_chance, hold_claims
 from ui.plots import plot_accuracy, plot_corruptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,8 +84,8 @@ def _mce(mce: float | None) -> str:
 
 
 def findings() -> str:
-    """Return the sets' plots, and how the papers' claims fare."""
-    parts = []
+    """Return what the papers claim, and for each set its plots and how the claims fare."""
+    parts = [CLAIMS]
     for name, cards in _sets().items():
         for plot, svg in _plots(cards).items():
             words = svg.partition('<title id="title">')[2].partition("</title>")[0]
@@ -156,7 +156,8 @@ def page() -> str:
     ]
     machine = seen["machine"]
     text = _rows(["what", "median (quartiles)"], rows, "lr")
-    return f"{text}\n\nMeasured on {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}."
+    where = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
+    return f"{text}\n\nMeasured with {seen['network_set']} on {where}, commit {seen['commit']}."
 
 
 def _spread(times: dict[str, float]) -> str:

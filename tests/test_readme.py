@@ -1,8 +1,10 @@
 """What the README says runs and agrees with the cards and the measurements."""
 
+import json
 import re
 from pathlib import Path
 
+from models.zoo import list_sets, read_card
 from scripts.tables import filled
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -11,6 +13,14 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_tables_are_those_of_the_cards_and_the_measurements():
     assert filled(README) == README
+
+
+def test_what_a_photo_costs_is_told_of_every_network():
+    seen = json.loads((ROOT / "benchmarks" / "results" / "networks.json").read_text())
+    cards = [read_card(name) for members in list_sets().values() for name in members]
+    assert sorted((row["knowledge"], row["variant"]) for row in seen["rows"]) == sorted(
+        (card.knowledge, card.variant) for card in cards
+    )
 
 
 def code_with(word: str) -> str:

@@ -59,13 +59,16 @@ class Compare:
     def run_new(
         self, photo: Photo | None, network_set: str, place: str, view: str, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
-        """Do as `run`, unless the visit is of this very photo: Gradio tells of each upload twice, at the same time."""
+        """Do as `run`, unless the visit is of a newer photo, which was decoded sooner, or of this very one.
+
+        Gradio tells of each upload twice, at the same time.
+        """
         visits, session = self.context.visits, _session(request)
         if photo is None:
             visits.forget(session)
             empty = self.cards(network_set, draw_empty_card)
             yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
-        elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view):
+        elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view, photo.number):
             yield from self._run(visit, photo, session)
         else:
             yield self._unchanged()
@@ -80,7 +83,7 @@ class Compare:
         if photo is None:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         session = _session(request)
-        visit = self.context.visits.open(session, frame(photo.image), network_set, place, view)
+        visit = self.context.visits.open(session, frame(photo.image), network_set, place, view, photo.number)
         yield from self._run(visit, photo, session)
 
     def _run(self, visit: Visit, photo: Photo, session: str) -> Iterator[tuple[Update, ...]]:
@@ -157,6 +160,9 @@ class Compare:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
         if not networks:
             raise gr.Error("Name at least one network.", title="Networks", print_exception=False)
+        if place not in PLACES:
+            sentence = f"place must be one of {', '.join(PLACES)}, got {place}."
+            raise gr.Error(sentence, title="Place", print_exception=False)
         own = self.context.find_set(network_set)
         looks = [seen for _, seen in self._looks(photo, own, networks)]
         if not looks:
@@ -274,7 +280,13 @@ def build(context: Context) -> None:
         show_gallery, [context.chosen], [gallery], api_name="show_gallery", api_visibility="private", queue=False
     )
     gallery.click(
-        open_disagreement, None, [context.photo], api_name="open_disagreement", api_visibility="private", queue=False
+        open_disagreement,
+        None,
+        [context.photo],
+        api_name="open_disagreement",
+        api_visibility="private",
+        queue=False,
+        trigger_mode="multiple",
     )
 
     variants = list(context.variants)

@@ -8,10 +8,14 @@ from models.resnet import Variant
 from models.zoo import Card
 from ui.words import NAMES
 
-__all__ = ["PAIRS", "chance_of_difference", "chance_points", "describe_chance", "hold_claims"]
+__all__ = ["CLAIMS", "PAIRS", "chance_of_difference", "chance_points", "describe_chance", "hold_claims"]
 
 PAIRS: tuple[tuple[Variant, Variant], ...] = (("max", "lip"), ("avg", "soft"))
 """Variants whose windows are the same."""
+CLAIMS = (
+    "The papers found LIP and SoftPool more accurate than the poolings they replace, and LiftPool more robust to "
+    "corrupted photos, with networks and image sets far larger than these."
+)
 
 
 def chance_points(accuracy: float, images: int) -> float:
@@ -52,14 +56,12 @@ def _compare(cards: Mapping[Variant, Card], one: Variant, other: Variant) -> str
 
 
 def hold_claims(cards: Sequence[Card]) -> str:
-    """Return what the three papers claim, held against these networks, in a plain paragraph; "" without all six."""
+    """Return how `CLAIMS` fare with the networks of a set, in a plain paragraph; "" without all six."""
     known = {card.variant: card for card in cards}
     if len(known) < len(NAMES):
         return ""
     sentences = [
-        "The papers found LIP and SoftPool more accurate than the poolings they replace, and LiftPool more robust to "
-        "corrupted photos, with networks and image sets far larger than these.",
-        f"Here, against the networks with the same windows, {_compare(known, 'lip', 'max')}, and "
+        f"{cards[0].knowledge}: against the networks with the same windows, {_compare(known, 'lip', 'max')}, and "
         f"{_compare(known, 'soft', 'avg')}; against the ResNet as it is usually built, "
         f"{_compare(known, 'lift', 'stock')}.",
     ]

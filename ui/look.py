@@ -79,7 +79,7 @@ class Look:
     def nbytes(self) -> int:
         """Bytes of the maps and of the inputs that are kept."""
         maps = sum(place.pooled.nbytes for place in self.places.values())
-        maps += sum(share.mean.nbytes for share in self._shares.values())
+        maps += sum(share.mean.nbytes for share in list(self._shares.values()))
         return maps + sum(x.nbytes for x in self._inputs.values())
 
     def share(self, loaded: Loaded, place: str) -> Share:

@@ -11,7 +11,7 @@ from models.resnet import VARIANTS
 from models.zoo import Card, Loaded
 from poolcore.share import window_of
 from ui.context import Context, NetworkSet
-from ui.findings import PAIRS, chance_points, describe_chance, hold_claims
+from ui.findings import CLAIMS, PAIRS, chance_points, describe_chance, hold_claims
 from ui.pictures import data_url
 from ui.plots import plot_accuracy, plot_corruptions
 from ui.snippets import SNIPPETS
@@ -287,7 +287,7 @@ def build(context: Context) -> None:
         return [asdict(card) | {"classes": [label._asdict() for label in card.classes]} for card in cards]
 
     sets = "".join(draw_set(own) for own in context.sets)
-    gr.HTML(sets, elem_id="models-table", apply_default_css=False)
+    gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}', elem_id="models-table", apply_default_css=False)
     gr.HTML(draw_known(context.sets), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)

@@ -101,7 +101,9 @@ def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
         chosen.input(
             draw_examples, [chosen], [strip], api_name="draw_examples", api_visibility="private", queue=False
         )
-        strip.click(choose, None, [photo], api_name="choose", api_visibility="private", queue=False)
+        strip.click(
+            choose, None, [photo], api_name="choose", api_visibility="private", queue=False, trigger_mode="multiple"
+        )
         blocks.unload(leave)
     return blocks
 

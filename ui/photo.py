@@ -7,10 +7,11 @@ decoders of `FORMATS` are ever asked.
 
 import base64
 import binascii
+import itertools
 import re
 import struct
 from abc import ABCMeta
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -82,13 +83,20 @@ class PhotoError(ValueError):
 
 @dataclass(frozen=True)
 class Photo:
-    """A visitor's photo: ``image`` is upright, RGB, at most `LONG_SIDE` pixels long, its transparent parts white."""
+    """A visitor's photo.
+
+    Attributes:
+        image: upright, RGB, at most `LONG_SIDE` pixels long, its transparent parts white.
+        number: grows in the order in which photos were sent, which is not always that in which they are decoded.
+    """
 
     image: Image.Image
+    number: int = 0
 
 
 # Held while pixels are made: two visitors' largest photos are not in memory together.
 _decoding = Lock()
+_numbers = itertools.count(1)
 
 
 def read_photo(path: str | Path) -> Photo:
@@ -263,14 +271,17 @@ class PhotoInput(gr.Image, metaclass=_WithoutStub):
         """
         if payload is None:
             return None
+        number = next(_numbers)
         try:
             if payload.path is None and payload.url:
-                return decode_photo(_data_of(payload.url))
-            if payload.path is None or not _lies_in(payload.path, Path(self.GRADIO_CACHE)):
+                photo = decode_photo(_data_of(payload.url))
+            elif payload.path is None or not _lies_in(payload.path, Path(self.GRADIO_CACHE)):
                 raise PhotoError(NOT_UPLOADED)
-            return read_photo(payload.path)
+            else:
+                photo = read_photo(payload.path)
         except PhotoError as error:
             raise _as_toast(error) from error
+        return replace(photo, number=number)
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         """Return where a file lies that this field may use; Gradio asks before anything is opened or copied.

@@ -47,8 +47,7 @@ def plot_accuracy(cards: Sequence[Card]) -> str:
         ends = f'x1="{axis.x(top1 - points)}" x2="{axis.x(top1 + points)}"'
         marks.append(f'<line class="chance" stroke="{colour}" {ends} y1="{y:g}" y2="{y:g}"/>')
         marks.append(_dot(axis.x(top1), y, colour, said))
-    data, accuracy = cards[0].data["name"], cards[0].accuracy
-    heading = f"Top-1 in percent, {accuracy['images']} images of {data}; lines: chance, 95 %"
+    heading = f"{cards[0].knowledge}: top-1 in percent, {cards[0].accuracy['images']} images; lines: chance, 95 %"
     return _svg(heading, words, [*axis.marks(), *marks], axis.bottom)
 
 
@@ -72,8 +71,9 @@ def plot_corruptions(cards: Sequence[Card]) -> str:
         x = _LEFT + 96 * place
         marks.append(f'<circle cx="{x + 5}" cy="{axis.bottom + 40}" r="5" fill="{COLOURS[card.variant]}"/>')
         marks.append(f'<text x="{x + 16}" y="{axis.bottom + 44}">{NAMES[card.variant]}</text>')
-    count = seen[0][1]["images"]
-    heading = f"Wrong answers in percent under {len(kinds)} corruptions, mean of five severities, {count} images"
+    first, corruptions = seen[0]
+    what = f"wrong in percent under {len(kinds)} corruptions, mean of 5 severities, {corruptions['images']} images"
+    heading = f"{first.knowledge}: {what}"
     return _svg(heading, words, [*axis.marks(), *marks], axis.bottom + 34)
 
 

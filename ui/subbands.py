@@ -215,6 +215,7 @@ class Subbands:
         """
         if photo is None:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
+        _check(channel is not None, "channel must be a whole number, 0 for all, got null.")
         shown = self.show(photo, source, keep, int(channel), network_set)
         pictures, _ = draw(shown.split, shown.rebuilt, shown.channel)
         numbers = {"network_set": network_set} | shown.numbers()
@@ -254,6 +255,7 @@ def build(context: Context) -> None:
         api_name="draw_source",
         api_visibility="private",
         show_progress="hidden",
+        trigger_mode="always_last",
         concurrency_id="subbands",
     )
     gr.on(

@@ -92,6 +92,6 @@ def draw_row(
         guess = look.answer.top[0]
         values = look.share(known[look.variant], place).mean if view == "share" else look.places[place].pooled
         maps.append((NAMES[look.variant], f"{guess.label}, {percent(guess.probability)}", values))
-    title = f"PoolScope: {'share' if view == 'share' else 'pooled map'} at {PLACE_NAMES[place]}"
+    title = f"PoolScope: {'share' if view == 'share' else 'pooled map'} at {PLACE_NAMES[place]}; {own.title}"
     left, top, side = framed.left, framed.top, framed.side
     return row_of_maps(framed.image.crop((left, top, left + side, top + side)), maps, title, ENDS[view], opacity)

@@ -26,6 +26,7 @@ class Visit:
         key: opens it, for the session that made it.
         network_set: the name of the set whose networks looked.
         place, view: what its cards show.
+        number: its photo's.
         looks: by variant, in the order of the answers.
     """
 
@@ -34,6 +35,7 @@ class Visit:
     network_set: str
     place: str
     view: str
+    number: int = 0
     looks: dict[str, Look] = field(default_factory=dict)
     made_at: float = 0
 
@@ -65,25 +67,32 @@ class Visits:
         self._visits: OrderedDict[str, Visit] = OrderedDict()  # by session, least recently used first
         self._lock = Lock()
 
-    def open(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit:
+    def open(self, session: str, framed: Framed, network_set: str, place: str, view: str, number: int = 0) -> Visit:
         """Return a new visit of a session, in place of its last one."""
         with self._lock:
-            visit = self._open(session, framed, network_set, place, view)
+            visit = self._open(session, framed, network_set, place, view, number)
         self.tidy()
         return visit
 
-    def open_for_new(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit | None:
-        """Return a new visit of a session as `open` does; None if its last one is of this very photo and set."""
+    def open_for_new(
+        self, session: str, framed: Framed, network_set: str, place: str, view: str, number: int = 0
+    ) -> Visit | None:
+        """Return a new visit of a session as `open` does; None if its last one is of a newer or this very photo.
+
+        Of this very photo it is where the set is the same too.
+        """
         with self._lock:
             last = self._visits.get(session)
-            if last is not None and last.network_set == network_set and last.framed.image == framed.image:
-                return None
-            visit = self._open(session, framed, network_set, place, view)
+            if last is not None:
+                is_same = last.network_set == network_set and last.framed.image == framed.image
+                if is_same or number < last.number:
+                    return None
+            visit = self._open(session, framed, network_set, place, view, number)
         self.tidy()
         return visit
 
-    def _open(self, session: str, framed: Framed, network_set: str, place: str, view: str) -> Visit:
-        visit = Visit(secrets.token_urlsafe(16), framed, network_set, place, view, made_at=self._clock())
+    def _open(self, session: str, framed: Framed, network_set: str, place: str, view: str, number: int) -> Visit:
+        visit = Visit(secrets.token_urlsafe(16), framed, network_set, place, view, number, made_at=self._clock())
         self._visits[session] = visit
         self._visits.move_to_end(session)
         return visit

@@ -18,6 +18,7 @@ from models.resnet import VARIANTS, resnet
 from models.train import Recipe
 from models.zoo import Accuracy, Rejection, update_card
 
+ABOUT = Path(__file__).resolve().parents[2] / "models" / "tinyimagenet.json"
 WNIDS = [f"n{index:08d}" for index in range(6)]
 WORDS = ["red, red thing", "green, green thing", "blue", "yellow", "cyan", "magenta"]
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30], [30, 220, 220], [220, 30, 220]])
@@ -88,7 +89,7 @@ def _exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/ of all six variants and weights/ made from them, in another order than theirs."""
     place = tmp_path_factory.mktemp("exported")
     for variant in reversed(VARIANTS):
-        name = export(write_run(place / "runs" / variant, variant), folder=place / "weights")
+        name = export(write_run(place / "runs" / variant, variant), ABOUT, folder=place / "weights")
         measured = {"temperature": 2.0, "threshold": 0.4, "rejection": REJECTION, "accuracy": ACCURACY}
         update_card(name, place / "weights", **measured)
     return place

@@ -12,7 +12,7 @@ from models.data import normalise, open_images, square
 from models.export import export
 from models.zoo import load_network, read_description, update_card
 
-from .conftest import ACCURACY, WNIDS, write_arrays, write_run
+from .conftest import ABOUT, ACCURACY, WNIDS, write_arrays, write_run
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
@@ -54,7 +54,7 @@ def test_rejection_by_hand():
 def test_the_command_judges_on_the_half_that_did_not_choose(tmp_path, command):
     data = write_arrays(tmp_path / "data", classes=6, val=6, size=32)
     folder = tmp_path / "weights"
-    name = export(write_run(tmp_path / "run", "soft", classes=2), folder=folder)
+    name = export(write_run(tmp_path / "run", "soft", classes=2), ABOUT, folder=folder)
     update_card(name, folder, accuracy=ACCURACY)
     ended = command(main, "--data", data, "--folder", folder)
     assert ended.status == 0, ended.err
@@ -85,7 +85,7 @@ def test_known_photos_are_shrunk_to_the_unknown_ones(tmp_path, command):
     data = write_arrays(tmp_path / "data", classes=2, val=6, size=32)
     other = write_arrays(tmp_path / "other", classes=6, val=6, size=8)
     folder = tmp_path / "weights"
-    name = export(write_run(tmp_path / "run", "soft", classes=2), folder=folder)
+    name = export(write_run(tmp_path / "run", "soft", classes=2), ABOUT, folder=folder)
     ended = command(main, "--data", data, "--unknown", other, "--folder", folder)
     assert ended.status == 0, ended.err
     rejection = json.loads((folder / f"{name}.json").read_text())["rejection"]
@@ -117,7 +117,7 @@ def test_known_photos_are_shrunk_to_the_unknown_ones(tmp_path, command):
 
 def test_an_image_set_without_unknown_classes_is_told(arrays, tmp_path, command):
     folder = tmp_path / "weights"
-    export(write_run(tmp_path / "run", "soft", classes=3), folder=folder)
+    export(write_run(tmp_path / "run", "soft", classes=3), ABOUT, folder=folder)
     ended = command(main, "--data", arrays, "--folder", folder)
     assert ended.status == 2
     assert "must hold two classes or more that the networks do not know, got ['n00000003']" in ended.err

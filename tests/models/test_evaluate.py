@@ -11,7 +11,7 @@ from models.evaluate import calibration_error, compare_hits, evaluate, main, mea
 from models.export import export
 from models.zoo import read_card, read_description, update_card
 
-from .conftest import REJECTION, WNIDS, write_arrays, write_run
+from .conftest import ABOUT, REJECTION, WNIDS, write_arrays, write_run
 
 
 def test_calibration_error_by_hand():
@@ -50,7 +50,7 @@ def test_the_command_counts_what_a_known_network_gets_right(tmp_path, command):
     for first, run in enumerate(runs):
         _always(first, run)
     folder = tmp_path / "weights"
-    soft, biggest = (export(run, folder=folder) for run in runs)
+    soft, biggest = (export(run, ABOUT, folder=folder) for run in runs)
     ended = command(main, "--data", data, "--folder", folder)
     assert ended.status == 0, ended.err
     seen = json.loads(ended.out)["networks"]
@@ -81,7 +81,7 @@ def test_labels_follow_the_networks_classes_not_the_image_sets(tmp_path, command
     facts["classes"] = [{"wnid": WNIDS[k], "words": ""} for k in (5, 2, 4)]
     (run / "run.json").write_text(json.dumps(facts))
     _always(0, run)
-    name = export(run, folder=tmp_path / "weights")
+    name = export(run, ABOUT, folder=tmp_path / "weights")
     seen = json.loads(command(main, "--data", data, "--folder", tmp_path / "weights").out)["networks"][name]
     assert {wnid: row["top1"] for wnid, row in seen["classes"].items()} == {WNIDS[5]: 100, WNIDS[2]: 0, WNIDS[4]: 0}
 
@@ -93,7 +93,7 @@ def constant_weights(tmp_path):
     for name, variant in (("mine-stock", "stock"), ("mine-lip", "lip"), ("mine-lip-seed2", "lip")):
         run = write_run(tmp_path / name, variant, classes=6, size=64, seed=2 if name.endswith("seed2") else 0)
         _always(0, run)
-        export(run, name=name, folder=folder)
+        export(run, ABOUT, name=name, folder=folder)
     return folder
 
 

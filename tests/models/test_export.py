@@ -12,12 +12,12 @@ from models.resnet import resnet
 from models.train import main as train_main
 from models.zoo import read_description
 
-from .conftest import write_run
+from .conftest import ABOUT, write_run
 
 
 def test_convolutions_are_stored_in_int8_and_the_rest_as_it_was(tmp_path, command):
     run = write_run(tmp_path / "run", "lip")
-    ended = command(main, run, "--name", "mine-lip", "--folder", tmp_path / "weights")
+    ended = command(main, run, "--about", ABOUT, "--name", "mine-lip", "--folder", tmp_path / "weights")
     assert (ended.status, ended.out.strip()) == (0, "mine-lip")
     path = tmp_path / "weights" / "mine-lip.safetensors"
     stored, trained = load_file(path), load_file(run / "weights.safetensors")
@@ -43,7 +43,8 @@ def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
     assert command(train_main, *options, "--out", out).status == 0
     averages = load_file(out / "weights.safetensors")
     (out / "weights.safetensors").unlink()
-    assert command(main, out, "--folder", tmp_path / "weights").out.strip() == "resnet18-w4-tinyimagenet4-stock"
+    ended = command(main, out, "--about", ABOUT, "--folder", tmp_path / "weights")
+    assert ended.out.strip() == "resnet18-w4-tinyimagenet4-stock"
     stored = load_file(tmp_path / "weights" / "resnet18-w4-tinyimagenet4-stock.safetensors")
     checkpoint = load_file(out / "checkpoint.safetensors")
     assert not torch.equal(checkpoint["network.fc.bias"], checkpoint["average.fc.bias"])
@@ -52,13 +53,15 @@ def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
 
 
 def test_another_seed_ends_the_name(tmp_path, command):
-    ended = command(main, write_run(tmp_path / "run", "soft", seed=2), "--folder", tmp_path / "weights")
+    run = write_run(tmp_path / "run", "soft", seed=2)
+    ended = command(main, run, "--about", ABOUT, "--folder", tmp_path / "weights")
     assert ended.out.strip() == "resnet18-w4-tinyimagenet3-soft-seed2"
 
 
 @pytest.mark.parametrize("name", ["mine", "mine-max", "mine-soft", "mine-soft-seed1"])
 def test_a_name_that_says_something_else_is_refused(name, tmp_path, command):
-    ended = command(main, write_run(tmp_path / "run", "soft", seed=2), "--name", name, "--folder", tmp_path / "weights")
+    run = write_run(tmp_path / "run", "soft", seed=2)
+    ended = command(main, run, "--about", ABOUT, "--name", name, "--folder", tmp_path / "weights")
     assert ended.status == 2
     assert ended.err.strip() == f"name must be a set's name with -soft-seed2 after it, got '{name}'"
     assert not (tmp_path / "weights").exists()
@@ -68,7 +71,7 @@ def test_a_name_that_says_something_else_is_refused(name, tmp_path, command):
 def test_a_folder_that_lacks_a_file_is_told(missing, tmp_path, command):
     run = write_run(tmp_path / "run", "avg")
     (run / missing).unlink()
-    ended = command(main, run, "--folder", tmp_path / "weights")
+    ended = command(main, run, "--about", ABOUT, "--folder", tmp_path / "weights")
     assert ended.status == 2
     assert "Traceback" not in ended.err
     assert len(ended.err.strip().splitlines()) == 1

@@ -10,7 +10,7 @@ from models.predict import main, table
 from models.resnet import VARIANTS
 from models.zoo import update_card
 
-from .conftest import ACCURACY, REJECTION, write_run
+from .conftest import ABOUT, ACCURACY, REJECTION, write_run
 
 PHOTO = Path(__file__).resolve().parents[2] / "assets" / "examples" / "tabby.jpg"
 
@@ -31,7 +31,7 @@ def test_every_network_says_what_its_logits_say(weights, command):
 
 def test_each_set_of_networks_is_told_apart(weights, tmp_path, command):
     """Two sets know different things; seeds of one set stand together."""
-    export(write_run(tmp_path / "other", "max", classes=2), folder=weights)
+    export(write_run(tmp_path / "other", "max", classes=2), ABOUT, folder=weights)
     name = "resnet18-w4-tinyimagenet2-max"
     update_card(name, weights, temperature=2.0, threshold=0.4, rejection=REJECTION, accuracy=ACCURACY)
     ended = command(main, PHOTO, name, "resnet18-w4-tinyimagenet3-lip", "--folder", weights)

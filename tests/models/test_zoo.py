@@ -51,6 +51,15 @@ def test_sets_are_named_apart_from_variants_and_seeds(weights):
     assert select_weights(["resnet18-w4-tinyimagenet3"], weights) == list_weights(weights)
 
 
+def test_weights_that_nobody_has_measured_belong_to_no_set(weights):
+    path = weights / f"{NAMES[1]}.json"
+    content = json.loads(path.read_text())
+    del content["accuracy"]
+    path.write_text(json.dumps(content))
+    assert list_sets(weights) == {"resnet18-w4-tinyimagenet3": [NAMES[0], *NAMES[2:]]}
+    assert NAMES[1] in list_weights(weights)
+
+
 def test_a_card_has_every_field_and_nothing_else(weights):
     content = json.loads((weights / f"{NAMES[4]}.json").read_text())
     assert set(content) == set(KEYS.split())

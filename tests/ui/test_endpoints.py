@@ -174,6 +174,8 @@ WRONG = {
     "no network": ("/compare", {"networks": [], "place": "stem"}, "at least one network"),
     "unknown network": ("/compare", {"networks": ["resnet"], "place": "stem"}, "resnet"),
     "unknown place": ("/compare", {"networks": ["max"], "place": "nowhere"}, "nowhere"),
+    "no place": ("/compare", {"networks": ["max"], "place": None}, "place must be one of stem, "),
+    "no channel": ("/subbands", {"source": "haar", "keep": BANDS, "channel": None}, "channel must be a whole number"),
     "unknown source": ("/subbands", {"source": "db4", "keep": BANDS, "channel": 0}, "db4"),
     "unknown band": ("/subbands", {"source": "haar", "keep": ["XX"], "channel": 0}, "XX"),
     "unknown channel": ("/subbands", {"source": "haar", "keep": BANDS, "channel": 9}, "channel must be from 0"),

@@ -17,7 +17,7 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from tests.ui.loop import run
-from ui.photo import LONG_SIDE, MAX_BYTES, PhotoError, PhotoInput, decode_photo, read_photo
+from ui.photo import LONG_SIDE, MAX_BYTES, Photo, PhotoError, PhotoInput, decode_photo, read_photo
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -285,6 +285,23 @@ class TestField:
         (uploads / name).write_bytes(encode(picture(), "PNG"))
         photo = self.field().preprocess(ImageData(path=str(uploads / name), orig_name=name))
         np.testing.assert_array_equal(np.asarray(photo.image), np.asarray(picture()))
+
+    def test_photos_are_numbered_as_they_are_sent_not_as_they_are_decoded(self, uploads, monkeypatch):
+        for name in ("long.png", "short.png"):
+            (uploads / name).write_bytes(encode(picture(), "PNG"))
+        numbers = {}
+
+        def read_after_the_next(path: str) -> Photo:
+            if path.endswith("long.png"):
+                send("short.png")
+            return read_photo(path)
+
+        def send(name: str) -> None:
+            numbers[name] = self.field().preprocess(ImageData(path=str(uploads / name))).number
+
+        monkeypatch.setattr("ui.photo.read_photo", read_after_the_next)
+        send("long.png")
+        assert 0 < numbers["long.png"] < numbers["short.png"]
 
     def test_an_empty_field_is_none(self, uploads):
         assert self.field().preprocess(None) is None

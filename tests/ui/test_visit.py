@@ -30,8 +30,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def picture() -> Framed:
-    return Framed(Image.new("RGB", (10, 20)), 0, 5, 10)
+def picture(shade: int = 0) -> Framed:
+    return Framed(Image.new("RGB", (10, 20), (shade, shade, shade)), 0, 5, 10)
 
 
 def begin(visits: Visits, session: str) -> Visit:
@@ -142,3 +142,13 @@ def test_of_two_who_tell_of_one_photo_at_once_one_gets_the_visit():
         told = [teller.result() for teller in [tellers.submit(tell) for _ in range(8)]]
     (opened,) = [visit for visit in told if visit is not None]
     assert visits.is_last("session", opened)
+
+
+def test_a_photo_that_was_decoded_later_than_a_newer_one_is_let_be():
+    visits = Visits()
+    newer = visits.open_for_new("session", picture(1), "a set", "stage2", "share", number=2)
+    assert visits.open_for_new("session", picture(2), "a set", "stage2", "share", number=1) is None
+    assert newer is not None
+    assert visits.is_last("session", newer)
+    assert visits.open_for_new("session", picture(2), "a set", "stage2", "share", number=3) is not None
+    assert visits.open_for_new("another", picture(2), "a set", "stage2", "share", number=1) is not None
