@@ -58,6 +58,9 @@ RECIPES = {
         (64, 150, 704, 900),
     ),
     "red-panda.jpg": Recipe(f"{_GCOMPRIS}/erase.rcc", "erase/resource/red_panda.webp", (420, 0, 1560, 1080)),
+    "church.jpg": Recipe(
+        f"{_GCOMPRIS}/explore_monuments.rcc", "explore_monuments/resource/france/reimsCathedral.webp"
+    ),
     "hedgehog.jpg": Recipe(
         f"{_GCOMPRIS}/explore_world_animals.rcc", "explore_world_animals/resource/animals/hedgehog.webp"
     ),

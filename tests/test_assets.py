@@ -21,7 +21,7 @@ CREDITS = [
     if line.startswith("| `") and not line.startswith("| `gallery/")
 ]
 
-# Tiny ImageNet's words for the everyday classes that a photo may be labelled with.
+# The words of Tiny ImageNet or Imagenette for the everyday classes that a photo may be labelled with.
 CLASSES = {
     "n01443537": "goldfish, Carassius auratus",
     "n01910747": "jellyfish",
@@ -52,6 +52,7 @@ CLASSES = {
     "n07753592": "banana",
     "n07920052": "espresso",
     "n09193705": "alp",
+    "n03028079": "church",
     "n09428293": "seashore, coast, seacoast, sea-coast",
 }
 FREE = re.compile(r"public domain(?:, [a-zA-Z ]+)?|\[CC0 1\.0\]\(https://creativecommons\.org/publicdomain/zero/1\.0/\)"
