@@ -16,10 +16,11 @@ torchrun's ``--nnodes`` and with DATA and OUT in folders that all of them see. T
 step, and each step sees the samples, crops and mixed pairs that it would in one process; `models.processes` says what
 becomes of batch norm.
 
-The weights in models/weights came from this command, once for each variant, on one thread of the processor, with crops
-drawn by torchvision from its own numbers:
-``python -m models.train --data FOLDER --out runs/VARIANT --variant VARIANT --classes models/tinyimagenet30.txt
---schedule 32x4,48x10,64x4``
+The weights in models/weights came from ``python -m models.train --data FOLDER --out runs/VARIANT --variant VARIANT``,
+once for each variant, on one thread of the processor, with crops drawn by torchvision from its own numbers, and with
+
+* Tiny ImageNet: ``--classes models/tinyimagenet30.txt --schedule 32x4,48x10,64x4``
+* Imagenette: ``--stem imagenet --schedule 64x20,96x28,128x12 --mixup 0.2 --cutmix 0.5``
 """
 
 import copy

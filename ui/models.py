@@ -30,19 +30,19 @@ METHODS = {
 
 SEARCH = """
 const input = element.querySelector('input'), answer = element.querySelector('output');
-const items = [...element.querySelectorAll('li')];
+const items = [...element.querySelectorAll('li')], all = new Set(items.map(item => item.dataset.wnid)).size;
 input.addEventListener('input', () => {
   const asked = input.value.trim().toLowerCase();
   const single = asked.length > 3 && asked.endsWith('s') ? asked.slice(0, -1) : asked;
-  let found = 0;
+  const found = new Set();  // what several sets know counts once
   for (const item of items) {
     const words = ' ' + item.textContent.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ');
     item.hidden = !words.includes(' ' + single);
-    found += item.hidden ? 0 : 1;
+    if (!item.hidden) found.add(item.dataset.wnid);
   }
   for (const one of element.querySelectorAll('section')) one.hidden = !one.querySelector('li:not([hidden])');
-  answer.textContent = !asked ? `All ${items.length} are listed.`
-    : found ? `Yes: ${found} of ${items.length}.`
+  answer.textContent = !asked ? `All ${all} are listed.`
+    : found.size ? `Yes: ${found.size} of ${all}.`
     : `No name has a word that begins so. They are ImageNet's names, often special: for a dog, try its breed.`;
 });
 """
@@ -243,7 +243,7 @@ def draw_cards(own: NetworkSet) -> str:
 
 def draw_known(sets: Sequence[NetworkSet]) -> str:
     """Return the lists of what the networks know, with a field to search them, which the browser does by itself."""
-    count = sum(len(own.classes) for own in sets)
+    count = len({label.wnid for own in sets for label in own.classes})
     lists = "".join(f"<section><h3>{escape(own.title)}</h3>{_list_classes(own.classes)}</section>" for own in sets)
     return (
         '<h2 class="ps-heading">What the networks know</h2>'
@@ -255,7 +255,8 @@ def draw_known(sets: Sequence[NetworkSet]) -> str:
 
 def _list_classes(classes: Sequence[ClassLabel]) -> str:
     items = "".join(
-        f"<li>{escape(label.label)}{f' <small>{escape(rest)}</small>' if rest else ''}</li>"
+        f'<li data-wnid="{escape(label.wnid)}">{escape(label.label)}'
+        f"{f' <small>{escape(rest)}</small>' if rest else ''}</li>"
         for label in sorted(classes, key=lambda label: label.label.lower())
         for rest in [label.words.partition(",")[2].strip()]
     )

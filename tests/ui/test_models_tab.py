@@ -148,10 +148,14 @@ class TestCards:
 class TestKnown:
     def test_every_class_is_listed_with_all_its_words(self):
         html = draw_known([made_up.network_set("max")])
-        items = [text(item).strip() for item in re.findall(r"<li>(.*?)</li>", html)]
+        items = [text(item).strip() for item in re.findall(r"<li [^>]*>(.*?)</li>", html)]
         assert items == ["<b>fish & chips</b>", "Alp", "golden retriever", "tabby tabby cat"]
         assert "<b>" not in html
         assert "All 4 are listed." in html
+
+    def test_what_two_sets_know_counts_once(self):
+        one = made_up.network_set("max")
+        assert "All 4 are listed." in draw_known([one, made_up.network_set("lip", name="other")])
 
     def test_the_field_has_a_label(self):
         html = draw_known([made_up.network_set("max")])
