@@ -72,7 +72,7 @@ def plot_corruptions(cards: Sequence[Card]) -> str:
         marks.append(f'<circle cx="{x + 5}" cy="{axis.bottom + 40}" r="5" fill="{COLOURS[card.variant]}"/>')
         marks.append(f'<text x="{x + 16}" y="{axis.bottom + 44}">{NAMES[card.variant]}</text>')
     first, corruptions = seen[0]
-    what = f"wrong in percent under {len(kinds)} corruptions, mean of 5 severities, {corruptions['images']} images"
+    what = f"% wrong, {len(kinds)} corruptions, mean of 5 severities, {corruptions['images']} images"
     heading = f"{first.knowledge}: {what}"
     return _svg(heading, words, [*axis.marks(), *marks], axis.bottom + 34)
 
