@@ -171,7 +171,7 @@ def test_nonsense_does_no_harm_to_any_handler(http: httpx.Client, photos: Photos
 def test_an_example_that_does_not_exist(http: httpx.Client, index: object):
     answer = http.post("/gradio_api/run/choose", json={"data": [], "event_data": {"index": index}, "session_hash": "s"})
     assert answer.status_code == 500
-    assert "14 photos to choose from" in answer.json()["error"]
+    assert "15 photos to choose from" in answer.json()["error"]
 
 
 def test_every_answer_carries_the_headers(http: httpx.Client):
