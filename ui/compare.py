@@ -120,8 +120,15 @@ class Compare:
                 yield loaded, seen
 
     def redraw(self, key: str, place: str, view: str, request: gr.Request) -> tuple[Update, ...]:
-        """Return the legend and the cards for another place or view, from what is kept of the visit."""
-        visit = self._visit(key, request)
+        """Return the legend, the verdict and the cards for another place or view, from what is kept of the visit.
+
+        Of a visit whose key is not on the page yet, `settle` draws them as soon as it is.
+        """
+        visit = self._find(key, request)
+        if visit is None:
+            is_gone = key != NOTHING and _session(request) not in self.context.visits
+            said = f'<p class="ps-verdict" role="status">{NO_LONGER}</p>' if is_gone else gr.skip()
+            return draw_legend(view), said, *(gr.skip() for _ in self.context.variants)
         if visit is not self.opening:
             visit.place, visit.view = place, view
         own = self.context.find_set(visit.network_set)
@@ -133,7 +140,14 @@ class Compare:
                 else gr.skip()
                 for loaded in networks
             ]
-        return draw_legend(view), *cards
+        return draw_legend(view), gr.skip(), *cards
+
+    def settle(self, key: str, place: str, view: str, request: gr.Request) -> tuple[Update, ...]:
+        """Do as `redraw` if another place or view was chosen while the visit's run waited for its turn."""
+        visit = self._find(key, request)
+        if visit is None or (visit.place, visit.view) == (place, view):
+            return gr.skip(), gr.skip(), *(gr.skip() for _ in self.context.variants)
+        return self.redraw(key, place, view, request)
 
     def save_numbers(self, key: str, place: str, request: gr.Request) -> str:
         """Return every number of the visit as the address of a JSON file."""
@@ -171,10 +185,13 @@ class Compare:
         row = draw_row(frame(photo.image), looks, own, place, "share", 1)
         return numbers(looks, own, place), row
 
+    def _find(self, key: str, request: gr.Request) -> Visit | None:
+        return self.opening if key == OPENING else self.context.visits.get(_session(request), key)
+
     def _visit(self, key: str, request: gr.Request) -> Visit:
         if key == NOTHING:
             raise gr.Error(NO_PHOTO, title="Photo", print_exception=False)
-        visit = self.opening if key == OPENING else self.context.visits.get(_session(request), key)
+        visit = self._find(key, request)
         if visit is None:
             raise gr.Error(NO_LONGER, title="Results", print_exception=False)
         return visit
@@ -246,12 +263,22 @@ def build(context: Context) -> None:
         [place.input, view.input],
         tab.redraw,
         [visit_key, place, view],
-        [colours, *cards],
+        [colours, said, *cards],
         api_name="redraw",
         api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
         queue=False,  # an answer through the queue is lost when the page closes its stream at the same moment
+    )
+    visit_key.change(
+        tab.settle,
+        [visit_key, place, view],
+        [colours, said, *cards],
+        api_name="settle",
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+        queue=False,
     )
     opacity.input(None, [opacity], [], js=SET_OPACITY, api_name="opacity", api_visibility="private")
     for button, save, inputs, name in (

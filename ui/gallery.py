@@ -66,7 +66,7 @@ def draw_gallery(photos: Sequence[Disagreement], network_set: str) -> str:
         return ""
     return (
         '<details class="ps-gallery"><summary>Show me where pooling matters</summary>'
-        f'<p class="ps-note">{len(items)} photos on which these networks split, each with what it shows and what they '
+        f'<p class="ps-note">Photos on which these networks split: {len(items)}, each with what it shows and what they '
         "say. They were picked because the networks disagree: how often each is right in general, the Models tab "
         f'tells.</p><ul class="ps-splits">{"".join(items)}</ul></details>'
     )

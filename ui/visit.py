@@ -130,5 +130,8 @@ class Visits:
         """Bytes of all visits."""
         return sum(visit.nbytes for visit in self._visits.values())
 
+    def __contains__(self, session: str) -> bool:
+        return session in self._visits
+
     def __len__(self) -> int:
         return len(self._visits)

@@ -53,7 +53,7 @@ def milliseconds(time_ms: float) -> str:
 
 
 def verdict(answers: Mapping[str, Answer], classes: int) -> str:
-    """Return what the networks say, all together, in one sentence.
+    """Return what the networks say, all together, in one sentence or two.
 
     Args:
         answers: by variant, at least one.
@@ -74,4 +74,5 @@ def verdict(answers: Mapping[str, Answer], classes: int) -> str:
     if count == 1:
         return f"{NAMES[surest]} says {label}, {percent(agreeing[surest])}."
     who = f"All {count}" if most == count else f"{most} of {count}"
-    return f"{who} say {label}; {NAMES[surest]} is surest, {percent(agreeing[surest])}."
+    doubt = f" {unsure} of them {'are' if unsure > 1 else 'is'} not sure." if unsure and most == count else ""
+    return f"{who} say {label}; {NAMES[surest]} is surest, {percent(agreeing[surest])}.{doubt}"

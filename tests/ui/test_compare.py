@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.ui import made_up
-from ui.compare import NO_PHOTO, NOTHING, Compare, open_example
+from ui.compare import NO_LONGER, NO_PHOTO, NOTHING, Compare, open_example
 
 VISITOR = SimpleNamespace(session_hash="visitor")
 
@@ -49,7 +49,10 @@ def test_without_a_photo_nothing_is_shown_and_nothing_is_awaited(tab: Compare):
     assert len(cards) == 2
     assert not any("aria-busy" in card or "Looking" in card or "ps-map" in card for card in cards)
     with pytest.raises(gr.Error, match=NO_PHOTO):
-        tab.redraw(key, "stem", "share", VISITOR)
+        tab.save_numbers(key, "stem", VISITOR)
+    _, said, *redrawn = tab.redraw(key, "stage3", "share", VISITOR)  # a place may be chosen before the photo
+    assert not isinstance(said, str)
+    assert cards_sent([[None, None, None, *redrawn]]) == 0
     assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))) == 2
 
 
@@ -68,8 +71,32 @@ def test_another_set_looks_at_the_same_photo():
     assert numbers["network_set"] == "other"
     assert [row["variant"] for row in numbers["networks"]] == ["lip", "max"]
     # Another place of that visit is drawn from the other set's looks, whatever has been chosen since.
-    _, *cards = tab.redraw(key, "stage2", "share", VISITOR)
+    _, _, *cards = tab.redraw(key, "stage2", "share", VISITOR)
     assert ["ps-guesses" in card if isinstance(card, str) else None for card in cards] == [True, None, True]
+
+
+def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare):
+    (key, *_), *_ = list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
+    run = tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR)
+    newer, *_ = next(run)
+    # The page has the older key still: nothing of the older photo is drawn, and nothing is said to be gone.
+    _, said, *redrawn = tab.redraw(key, "stage3", "share", VISITOR)
+    assert not isinstance(said, str)
+    assert cards_sent([[None, None, None, *redrawn]]) == 0
+    tab.settle(newer, "stage3", "share", VISITOR)
+    cards = [card for update in run for card in update[3:] if isinstance(card, str)]
+    at_stage3 = [card for card in tab.redraw(newer, "stage3", "share", VISITOR)[2:] if isinstance(card, str)]
+    assert cards == at_stage3
+    # Once all is as it was chosen, nothing is drawn again.
+    assert cards_sent([[None, None, None, *tab.settle(newer, "stage3", "share", VISITOR)[2:]]]) == 0
+
+
+def test_of_a_photo_that_is_no_longer_kept_that_is_said(tab: Compare):
+    (key, *_), *_ = list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
+    tab.context.visits.forget(VISITOR.session_hash)
+    _, said, *cards = tab.redraw(key, "stage3", "share", VISITOR)
+    assert NO_LONGER in said
+    assert cards_sent([[None, None, None, *cards]]) == 0
 
 
 def test_the_endpoint_asks_the_set_that_is_named():

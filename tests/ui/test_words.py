@@ -29,7 +29,7 @@ def test_more_than_half_unsure_is_none_of_the_things_they_know() -> None:
     answers = {"max": says("tabby", 0.2, False), "lip": says("tabby", 0.9), "soft": says("tabby", 0.1, False)}
     assert verdict(answers, 30) == "Probably none of the 30 things these networks know."
     answers["avg"] = says("tabby", 0.8)
-    assert verdict(answers, 30) == "All 4 say tabby; LIP is surest, 90 %."
+    assert verdict(answers, 30) == "All 4 say tabby; LIP is surest, 90 %. 2 of them are not sure."
 
 
 def test_one_network() -> None:
