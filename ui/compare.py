@@ -259,27 +259,18 @@ def build(context: Context) -> None:
             concurrency_id="networks",
             concurrency_limit=2,
         )
-    gr.on(
-        [place.input, view.input],
-        tab.redraw,
-        [visit_key, place, view],
-        [colours, said, *cards],
-        api_name="redraw",
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-        queue=False,  # an answer through the queue is lost when the page closes its stream at the same moment
-    )
-    visit_key.change(
-        tab.settle,
-        [visit_key, place, view],
-        [colours, said, *cards],
-        api_name="settle",
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-        queue=False,
-    )
+    for triggers, draw in (([place.input, view.input], tab.redraw), ([visit_key.change], tab.settle)):
+        gr.on(
+            triggers,
+            draw,
+            [visit_key, place, view],
+            [colours, said, *cards],
+            api_name=draw.__name__,
+            api_visibility="private",
+            show_progress="hidden",
+            trigger_mode="always_last",
+            queue=False,  # an answer through the queue is told late while the page's stream ends, see ui/streams.py
+        )
     opacity.input(None, [opacity], [], js=SET_OPACITY, api_name="opacity", api_visibility="private")
     for button, save, inputs, name in (
         (row, tab.save_row, [visit_key, place, view, opacity], "poolscope.png"),
