@@ -1,8 +1,10 @@
 """The Models tab: the networks' cards side by side, what they know, and how to take a layer home."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape, unescape
+from pathlib import Path
 
 import gradio as gr
 
@@ -18,6 +20,8 @@ from ui.snippets import SNIPPETS
 from ui.words import NAMES, PLACE_NAMES
 
 __all__ = ["build"]
+
+KINDS = Path(__file__).parents[1] / "assets" / "kinds.json"  # written by scripts/make_kinds.py
 
 METHODS = {
     "stock": "As published by He et al.: max pooling at the stem, then convolutions that step by two pixels.",
@@ -36,14 +40,14 @@ input.addEventListener('input', () => {
   const single = asked.length > 3 && asked.endsWith('s') ? asked.slice(0, -1) : asked;
   const found = new Set();  // what several sets know counts once
   for (const item of items) {
-    const words = ' ' + item.textContent.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ');
+    const words = ` ${item.textContent} ${item.dataset.kinds}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ');
     item.hidden = !words.includes(' ' + single);
     if (!item.hidden) found.add(item.dataset.wnid);
   }
   for (const one of element.querySelectorAll('section')) one.hidden = !one.querySelector('li:not([hidden])');
   answer.textContent = !asked ? `All ${all} are listed.`
     : found.size ? `Yes: ${found.size} of ${all}.`
-    : `No name has a word that begins so. They are ImageNet's names, often special: for a dog, try its breed.`;
+    : 'No: nothing that they know is called so, nor of that kind.';
 });
 """
 COPY = """
@@ -241,10 +245,16 @@ def draw_cards(own: NetworkSet) -> str:
     return f'<h2 class="ps-heading">The cards: {escape(own.title)}</h2><div class="ps-models">{cards}</div>'
 
 
-def draw_known(sets: Sequence[NetworkSet]) -> str:
-    """Return the lists of what the networks know, with a field to search them, which the browser does by itself."""
+def draw_known(sets: Sequence[NetworkSet], kinds: Mapping[str, str]) -> str:
+    """Return the lists of what the networks know, with a field to search them, which the browser does by itself.
+
+    Args:
+        kinds: by WordNet id the words under which a class is found beside its own, such as "animal, dog".
+    """
     count = len({label.wnid for own in sets for label in own.classes})
-    lists = "".join(f"<section><h3>{escape(own.title)}</h3>{_list_classes(own.classes)}</section>" for own in sets)
+    lists = "".join(
+        f"<section><h3>{escape(own.title)}</h3>{_list_classes(own.classes, kinds)}</section>" for own in sets
+    )
     return (
         '<h2 class="ps-heading">What the networks know</h2>'
         '<p class="ps-search"><label for="known-search">Do they know …</label>'
@@ -253,9 +263,9 @@ def draw_known(sets: Sequence[NetworkSet]) -> str:
     )
 
 
-def _list_classes(classes: Sequence[ClassLabel]) -> str:
+def _list_classes(classes: Sequence[ClassLabel], kinds: Mapping[str, str]) -> str:
     items = "".join(
-        f'<li data-wnid="{escape(label.wnid)}">{escape(label.label)}'
+        f'<li data-wnid="{escape(label.wnid)}" data-kinds="{escape(kinds.get(label.wnid, ""))}">{escape(label.label)}'
         f"{f' <small>{escape(rest)}</small>' if rest else ''}</li>"
         for label in sorted(classes, key=lambda label: label.label.lower())
         for rest in [label.words.partition(",")[2].strip()]
@@ -289,7 +299,8 @@ def build(context: Context) -> None:
 
     sets = "".join(draw_set(own) for own in context.sets)
     gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}', elem_id="models-table", apply_default_css=False)
-    gr.HTML(draw_known(context.sets), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
+    kinds = json.loads(KINDS.read_text(encoding="utf-8"))
+    gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
     gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)

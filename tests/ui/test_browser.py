@@ -498,9 +498,11 @@ class TestModels:
 
         sets = {path.stem.rpartition("-")[0]: path for path in by_hand.WEIGHTS.glob("*.json")}
         labels = [label for path in sets.values() for label in json.loads(path.read_text())["classes"]]
-        for asked in ("cat", "zebra"):
+        kinds = json.loads((by_hand.ROOT / "assets" / "kinds.json").read_text())
+        for asked, single in (("cat", "cat"), ("Dogs", "dog"), ("zebra", "zebra")):
             page.locator("#known-search").fill(asked)
-            wanted = [label for label in labels if re.search(rf"\b{asked}", label["words"], re.IGNORECASE)]
+            named = {label["wnid"]: f"{label['words']} {kinds.get(label['wnid'], '')}" for label in labels}
+            wanted = [label for label in labels if re.search(rf"\b{single}", named[label["wnid"]], re.IGNORECASE)]
             shown = page.locator("#known li").filter(visible=True)
             expect(shown).to_have_count(len(wanted))
             assert sorted(item.get_attribute("data-wnid") for item in shown.all()) == sorted(
@@ -508,4 +510,4 @@ class TestModels:
             )
             answer = page.locator("#known output").inner_text()
             known, all_known = (len({label["wnid"] for label in some}) for some in (wanted, labels))
-            assert answer.startswith(f"Yes: {known} of {all_known}" if wanted else "No name"), answer
+            assert answer.startswith(f"Yes: {known} of {all_known}" if wanted else "No: nothing"), answer

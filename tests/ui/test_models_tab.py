@@ -147,7 +147,7 @@ class TestCards:
 
 class TestKnown:
     def test_every_class_is_listed_with_all_its_words(self):
-        html = draw_known([made_up.network_set("max")])
+        html = draw_known([made_up.network_set("max")], {})
         items = [text(item).strip() for item in re.findall(r"<li [^>]*>(.*?)</li>", html)]
         assert items == ["<b>fish & chips</b>", "Alp", "golden retriever", "tabby tabby cat"]
         assert "<b>" not in html
@@ -155,10 +155,15 @@ class TestKnown:
 
     def test_what_two_sets_know_counts_once(self):
         one = made_up.network_set("max")
-        assert "All 4 are listed." in draw_known([one, made_up.network_set("lip", name="other")])
+        assert "All 4 are listed." in draw_known([one, made_up.network_set("lip", name="other")], {})
+
+    def test_a_class_bears_its_kinds(self):
+        html = draw_known([made_up.network_set("max")], {"n2": "animal, dog"})
+        kinds = dict(re.findall(r'<li data-wnid="(\w+)" data-kinds="([^"]*)">', html))
+        assert kinds == {"n1": "", "n2": "animal, dog", "n3": "", "n4": ""}
 
     def test_the_field_has_a_label(self):
-        html = draw_known([made_up.network_set("max")])
+        html = draw_known([made_up.network_set("max")], {})
         assert '<label for="known-search">' in html
         assert '<input id="known-search" type="search"' in html
 
