@@ -67,15 +67,21 @@ class Pool(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The networks' first guesses at a photo, by their variant."""
+    """The networks' first guesses at a photo, by their variant, and how many of them say that they know it."""
 
     photo: Photo
     guesses: Mapping[str, Guess]
+    sure: int
 
     @property
     def right(self) -> list[str]:
         """The variants that name what the photo shows."""
         return [variant for variant, guess in self.guesses.items() if guess.wnid == self.photo.wnid]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the page names what it sees, rather than say "probably none" (`ui.words.verdict`)."""
+        return 2 * self.sure >= len(self.guesses)
 
     @property
     def split(self) -> float:
@@ -128,23 +134,23 @@ def ask(names: Sequence[str], photos: Sequence[Photo], folder: Path) -> tuple[li
         image = read_image(folder / photo.file)
         with torch.inference_mode():
             logits = [loaded.network(loaded.preprocess(image))[0] for loaded in networks]
-        guesses: dict[str, Guess] = {
-            loaded.card.variant: answer(some, loaded.card, 1).top[0]
-            for loaded, some in zip(networks, logits, strict=True)
+        said = {
+            loaded.card.variant: answer(some, loaded.card, 1) for loaded, some in zip(networks, logits, strict=True)
         }
-        answers.append(Answers(photo, guesses))
+        guesses = {variant: one.top[0] for variant, one in said.items()}
+        answers.append(Answers(photo, guesses, sum(one.known for one in said.values())))
     return answers, classes
 
 
 def choose(answers: Sequence[Answers]) -> list[Answers]:
-    """Return the photos on which the networks split most, the most split first.
+    """Return the photos on which the networks split most, the most split first, after them those that are not known.
 
     At least one network is right; no class has more than `MOST_OF_A_CLASS` photos, and there are at most `MOST_PHOTOS`.
     """
     chosen: list[Answers] = []
     of_a_class: Counter[str] = Counter()
     split = [some for some in answers if some.split > 0 and some.right]
-    for some in sorted(split, key=lambda some: some.split, reverse=True):
+    for some in sorted(split, key=lambda some: (some.is_known, some.split), reverse=True):
         if of_a_class[some.photo.wnid] < MOST_OF_A_CLASS and len(chosen) < MOST_PHOTOS:
             of_a_class[some.photo.wnid] += 1
             chosen.append(some)
@@ -210,6 +216,7 @@ def main(
                 "file": some.photo.file,
                 "says": {variant: guess.label for variant, guess in some.guesses.items()},
                 "right": some.right,
+                "sure": some.sure,
             }
             for some in answers
         ])

@@ -235,8 +235,12 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     )
 
 
-def draw_networks(timings: Sequence[Timing]) -> go.Figure:
-    """Return the networks' medians as bars, split into pooling and the rest, with the quartiles of the whole."""
+def draw_networks(timings: Sequence[Timing], title: str) -> go.Figure:
+    """Return the networks' medians as bars, split into pooling and the rest, with the quartiles of the whole.
+
+    Args:
+        title: what the networks know.
+    """
     names = [NAMES[t.name] for t in timings]
     pooling = [t.pooling.median for t in timings]
     rest = [max(0.0, t.total.median - t.pooling.median) for t in timings]
@@ -246,7 +250,7 @@ def draw_networks(timings: Sequence[Timing]) -> go.Figure:
             y=names, x=rest, name="the rest", orientation="h", marker_color=OTHER_COLOUR, error_x=_whiskers(timings)
         ),
     ]
-    return _figure(bars, "Networks, whole forward pass")
+    return _figure(bars, f"Networks: {title}")
 
 
 def draw_poolings(served: Sequence[Timing], references: Sequence[Timing] = ()) -> go.Figure:
@@ -348,7 +352,7 @@ class Speed:
             done, poolings = rounds(measured.networks), rounds(measured.poolings)
             chart = gr.Plot()
             if measured.poolings and not charted:
-                chart, charted = gr.Plot(draw_networks(measured.networks), visible=True), True
+                chart, charted = gr.Plot(draw_networks(measured.networks, measured.network_set.title), visible=True), True
             elif time.monotonic() - shown_at < SHOWN_EVERY_S:
                 continue
             shown_at = time.monotonic()

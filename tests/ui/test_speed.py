@@ -380,7 +380,9 @@ class TestReport:
         assert "&lt;fast&gt;" in draw_status(summary)
 
     def test_charts_hold_the_tables_numbers(self, measured):
-        pooling, rest = draw_networks(measured.networks).data
+        figure = draw_networks(measured.networks, "9 birds")
+        assert figure.layout.title.text == "Networks: 9 birds"
+        pooling, rest = figure.data
         assert list(pooling.y) == ["Stock", "LIP"]
         assert list(pooling.x) == [2, 12]
         assert list(rest.x) == [10, 10]
@@ -400,7 +402,7 @@ class TestReport:
         assert figure.layout.barmode == "group"
 
     def test_charts_have_a_clear_ground(self, measured):
-        layout = draw_networks(measured.networks).layout
+        layout = draw_networks(measured.networks, "birds").layout
         assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
 
     def test_numbers(self, measured):
