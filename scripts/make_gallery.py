@@ -137,7 +137,7 @@ def ask(names: Sequence[str], photos: Sequence[Photo], folder: Path) -> tuple[li
         said = {
             loaded.card.variant: answer(some, loaded.card, 1) for loaded, some in zip(networks, logits, strict=True)
         }
-        guesses = {variant: one.top[0] for variant, one in said.items()}
+        guesses: dict[str, Guess] = {variant: one.top[0] for variant, one in said.items()}
         answers.append(Answers(photo, guesses, sum(one.known for one in said.values())))
     return answers, classes
 

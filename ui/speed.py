@@ -352,7 +352,8 @@ class Speed:
             done, poolings = rounds(measured.networks), rounds(measured.poolings)
             chart = gr.Plot()
             if measured.poolings and not charted:
-                chart, charted = gr.Plot(draw_networks(measured.networks, measured.network_set.title), visible=True), True
+                figure = draw_networks(measured.networks, measured.network_set.title)
+                chart, charted = gr.Plot(figure, visible=True), True
             elif time.monotonic() - shown_at < SHOWN_EVERY_S:
                 continue
             shown_at = time.monotonic()
