@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.machine import commit
 from benchmarks.rounds import Call, Spread, run_rounds, spread
+from models.command import commit
 from ui.timing import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "dispatch.json"

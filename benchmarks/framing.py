@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
 
-from benchmarks.machine import commit
 from models import zoo
+from models.command import commit
 from models.data import MEAN, normalise, read_image, square
 from scripts.make_gallery import read_pool
 

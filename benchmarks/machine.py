@@ -5,26 +5,14 @@ import shutil
 import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
-__all__ = ["commit", "describe_gpu", "describe_run"]
+from models.command import commit
 
-ROOT = Path(__file__).resolve().parents[1]
+__all__ = ["describe_gpu", "describe_run"]
+
 POWER_STATE = ("pstate", "power.limit", "power.draw", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu")
-
-
-def commit() -> str:
-    """Return the commit that is checked out, and whether files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "unknown: not a git checkout"
 
 
 def _asked(*fields: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.machine import commit
+from models.command import commit
 from ui.examples import list_examples
 from ui.page import load_networks
 from ui.photo import read_photo

@@ -25,8 +25,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from playwright.sync_api import Page
 from tqdm import tqdm
 
-from benchmarks.machine import commit
 from models.answer import answer
+from models.command import commit
 from tests.ui.dom import upload
 from tests.ui.running import Server, chromium, open_page, serving, start
 from ui.page import load_networks

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.machine import describe_run
+from models.command import plain_errors
 from models.resnet import VARIANTS
 
 RESULTS = Path(__file__).parent / "results"
@@ -82,10 +83,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the result goes.")] = RESULTS / "seeds.json",
 ) -> None:
     """Gather trainings that differ in variant and seed."""
-    try:
+    with plain_errors():
         found = {"data": json.loads(about.read_text())["name"]} | gather(runs) | describe_run()
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     out.write_text(json.dumps(found, indent=1) + "\n")
     for name, (mean, deviation) in summary(found["top1"]).items():
         typer.echo(f"{name}: {mean:.1f} ± {deviation:.1f} %")

@@ -1,12 +1,14 @@
-"""What the command lines of this room share: options that are checked, and errors told in one sentence."""
+"""What command lines share: options that are checked, errors told in one sentence, and the commit that they ran at."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import typer
 
-__all__ = ["open_device", "plain_errors"]
+__all__ = ["commit", "open_device", "plain_errors"]
 
 
 @contextmanager
@@ -34,3 +36,17 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise ValueError(f'device must be one that torch finds here, such as "cpu", got {name!r}') from error
     return device
+
+
+def commit() -> str:
+    """Return the commit that is checked out, and whether files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown: not a git checkout"

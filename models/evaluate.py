@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
@@ -32,7 +31,7 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.command import open_device, plain_errors
+from models.command import commit, open_device, plain_errors
 from models.data import ClassLabel, Images, normalise, open_images, square
 from models.robustness import DIFFERENCES, SIZE, SOURCE, count_errors, mean_corruption_error
 from models.shifts import METHOD, measure_consistency, with_rim
@@ -303,20 +302,6 @@ def _describe_machine(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _commit() -> str:
-    """Return the commit that is checked out, and whether files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "unknown: not a git checkout"
-
-
 def main(
     data: Annotated[Path, typer.Option(help="folder of the image set: arrays or a folder per class")],
     names: Annotated[list[str] | None, typer.Argument(help="of the weights; all by default")] = None,
@@ -395,7 +380,7 @@ def main(
         "methods": methods,
         "command": shlex.join(command),
         "machine": _describe_machine(place),
-        "commit": _commit(),
+        "commit": commit(),
         "date": date.today().isoformat(),
     }
     text = json.dumps(content, indent=1)
