@@ -165,11 +165,11 @@ def table(looks: Mapping[str, Sequence[Sequence[Look]]]) -> list[Row]:
 
 def main(
     pool: Annotated[Path, typer.Argument(help="Folder of the photos that scripts.make_gallery has cut.")],
-    name: Annotated[str, typer.Option("--set", help="Set of networks.")] = "resnet18-w32-tinyimagenet30",
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS,
 ) -> None:
-    """Measure every framing with the networks of a set, print, and write the JSON."""
-    networks = [zoo.load(weights) for weights in zoo.list_sets()[name]]
+    """Measure every framing with the networks that know most, print, and write the JSON."""
+    name, weights = next(iter(zoo.list_sets().items()))
+    networks = [zoo.load(one) for one in weights]
     words = {label.wnid: label.label for label in networks[0].classes}
     photos = list_photos(pool, list(words))
     looks = {framing: [look(loaded, photos, frame) for loaded in networks] for framing, frame in FRAMINGS.items()}

@@ -243,16 +243,18 @@ def list_weights(folder: Path = WEIGHTS) -> list[str]:
 
 
 def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
-    """Return the names of the weights of seed 0 by their set, in the order of `list_weights`.
+    """Return the names of the weights of seed 0 by their set, the set that knows most classes first.
 
-    Weights that have not been measured yet are left out.
+    A stranger's photo is more likely among what that one knows. Weights that have not been measured yet are left out.
     """
     sets: dict[str, list[str]] = {}
+    classes: dict[str, int] = {}
     for name in list_weights(folder):
-        parts = WeightsName.read(name)
-        if parts is not None and not parts.seed and not _missing(Card, _content(name, folder)):
+        parts, content = WeightsName.read(name), _content(name, folder)
+        if parts is not None and not parts.seed and not _missing(Card, content):
             sets.setdefault(parts.set, []).append(name)
-    return sets
+            classes[parts.set] = len(content["classes"])
+    return dict(sorted(sets.items(), key=lambda item: -classes[item[0]]))
 
 
 def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -> list[str]:

@@ -38,9 +38,8 @@ def _rows(header: list[str], rows: list[list[str]], align: str) -> str:
 
 
 def _sets() -> dict[str, list[Card]]:
-    """Return the cards of each set of networks, the set that knows most first, as on the page."""
-    sets = {name: [read_card(member) for member in members] for name, members in list_sets().items()}
-    return dict(sorted(sets.items(), key=lambda item: -len(item[1][0].classes)))
+    """Return the cards of each set of networks."""
+    return {name: [read_card(member) for member in members] for name, members in list_sets().items()}
 
 
 def accuracy() -> str:

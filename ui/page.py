@@ -36,9 +36,7 @@ PRIVACY = """<p class="ps-note">Your photo stays on this server for at most an h
 
 
 def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
-    """Load the networks that are wanted, by name, variant or set; all if none is named.
-
-    The set that knows most comes first: a stranger's photo is more likely among what it knows.
+    """Load the networks that are wanted, by name, variant or set, all if none is named; the sets as zoo lists them.
 
     Raises:
         ValueError: for a name that does not exist, naming those that do, or if there are no weights at all.
@@ -53,12 +51,11 @@ def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
         there = [name for name, members in groups.items() if members] + names
         raise ValueError(f"networks must be among {', '.join(there)}, got {', '.join(unknown)}")
     chosen = {name for one in wanted for name in groups.get(one, [one])} or set(names)
-    loaded = (
+    return tuple(
         NetworkSet(title, tuple(zoo.load(name, device=device) for name in members if name in chosen))
         for title, members in sets.items()
         if chosen & set(members)
     )
-    return tuple(sorted(loaded, key=lambda one: -len(one.classes)))
 
 
 def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:

@@ -15,9 +15,9 @@ NAMES, SETS = list_weights(), list_sets()
 
 
 def test_each_set_has_one_network_of_each_variant():
-    assert "resnet18-w32-tinyimagenet30" in SETS
+    assert len(SETS) > 1
     assert {one: [f"{one}-{variant}" for variant in VARIANTS] for one in SETS} == SETS
-    assert [name for names in SETS.values() for name in names] == NAMES
+    assert sorted(name for names in SETS.values() for name in names) == sorted(NAMES)
 
 
 def test_all_files_together_fit_into_a_repository():

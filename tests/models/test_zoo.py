@@ -60,6 +60,15 @@ def test_weights_that_nobody_has_measured_belong_to_no_set(weights):
     assert NAMES[1] in list_weights(weights)
 
 
+def test_the_set_that_knows_most_comes_first(weights):
+    for ending in (".safetensors", ".json"):
+        (weights / f"a-max{ending}").write_bytes((weights / f"{NAMES[1]}{ending}").read_bytes())
+    assert list(list_sets(weights)) == ["a", "resnet18-w4-tinyimagenet3"]  # both know three
+    content = json.loads((weights / "a-max.json").read_text())
+    (weights / "a-max.json").write_text(json.dumps(content | {"classes": content["classes"][:2]}))
+    assert list(list_sets(weights)) == ["resnet18-w4-tinyimagenet3", "a"]
+
+
 def test_a_card_has_every_field_and_nothing_else(weights):
     content = json.loads((weights / f"{NAMES[4]}.json").read_text())
     assert set(content) == set(KEYS.split())

@@ -17,8 +17,9 @@ from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "models" / "weights"
-SET = "resnet18-w32-tinyimagenet30"
-"""The set of networks with which the page opens."""
+_CARDS = {path.stem.rpartition("-")[0]: json.loads(path.read_text()) for path in WEIGHTS.glob("*.json")}
+SET = max(_CARDS, key=lambda name: len(_CARDS[name]["classes"]))
+"""The set of networks with which the page opens: it knows most."""
 VARIANTS = ("stock", "max", "avg", "soft", "lip", "lift")
 WINDOWS = {
     "stock": (3, 2, 1),
