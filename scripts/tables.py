@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.roofline import OPERATIONS, Direction, weighted_work
-from benchmarks.seeds import standard_error, summary
+from models.seeds import read_seed_runs
 from models.zoo import Card, list_sets, read_card
 from poolcore.window import make_window
-from ui.findings import CLAIMS, PAIRS, describe_chance, hold_claims
+from ui.findings import CLAIMS, SEED_RUNS, describe_chance, describe_seeds, hold_claims
 from ui.plots import plot_accuracy, plot_corruptions
-from ui.words import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOWS = {
@@ -97,30 +96,16 @@ def findings() -> str:
 
 def seeds() -> str:
     """Return the table of the same trainings from several seeds, and which differences are more than the seeds'."""
-    seen = _results("seeds")
+    seen = read_seed_runs(SEED_RUNS)
     if seen is None:
-        return "Not measured yet: `python -m benchmarks.seeds` does."
-    top1 = seen["top1"]
+        return "Not measured yet: `python -m models.seeds` gathers it."
     rows = [
-        [f"`{variant}`", *(f"{one:.1f} %" for one in top1[variant]), f"{mean:.1f} % ± {deviation:.1f}"]
-        for variant, (mean, deviation) in summary(top1).items()
+        [f"`{variant}`", *(f"{one:.1f} %" for one in top1), f"{statistics.fmean(top1):.1f} %", f"{deviation:.1f}"]
+        for variant, top1 in seen["top1"].items()
+        for deviation in [statistics.stdev(top1)]
     ]
-    header = ["variant", *(f"seed {seed}" for seed in seen["seeds"]), "mean ± standard deviation"]
-    error = standard_error(top1)
-    pairs = [_ahead(top1, one, other, error) for other, one in (*PAIRS, ("stock", "lift"))]
-    schedule = ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
-    return (
-        f"{_rows(header, rows, 'l' + 'r' * (len(header) - 1))}\n\n"
-        f"{seen['data']}, {schedule}, top-1 on {seen['val_images']} validation photos, torch {seen['torch']}. By the "
-        f"seeds alone a difference of two means has a standard error of {error:.2f} points. {'; '.join(pairs)}."
-    )
-
-
-def _ahead(top1: Mapping[str, Sequence[float]], one: str, other: str, error: float) -> str:
-    ahead = statistics.fmean(top1[one]) - statistics.fmean(top1[other])
-    beyond = "more than" if abs(ahead) > 2 * error else "within"
-    way = "ahead of" if ahead >= 0 else "behind"
-    return f"{NAMES[one]} is {abs(ahead):.1f} points {way} {NAMES[other]}, {beyond} two of them"
+    header = ["variant", *(f"seed {seed}" for seed in seen["seeds"]), "mean", "standard deviation"]
+    return f"{_rows(header, rows, 'l' + 'r' * (len(header) - 1))}\n\n{describe_seeds(seen)}"
 
 
 def _plots(cards: Sequence[Card]) -> dict[str, str]:

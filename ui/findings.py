@@ -3,13 +3,27 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
+from statistics import fmean
 
 from models.resnet import Variant
+from models.seeds import SeedRuns, standard_error
 from models.zoo import Card
 from ui.words import NAMES
 
-__all__ = ["CLAIMS", "PAIRS", "chance_of_difference", "chance_points", "describe_chance", "hold_claims"]
+__all__ = [
+    "CLAIMS",
+    "PAIRS",
+    "SEED_RUNS",
+    "chance_of_difference",
+    "chance_points",
+    "describe_chance",
+    "describe_seeds",
+    "hold_claims",
+]
 
+SEED_RUNS = Path(__file__).parents[1] / "benchmarks" / "results" / "seeds.json"
+"""What `models.seeds` wrote."""
 PAIRS: tuple[tuple[Variant, Variant], ...] = (("max", "lip"), ("avg", "soft"))
 """Variants whose windows are the same."""
 CLAIMS = (
@@ -79,3 +93,22 @@ def hold_claims(cards: Sequence[Card]) -> str:
             f"{errors['lift']['images']} images; the networks share them, so their order is surer than that)."
         )
     return " ".join(sentences)
+
+
+def describe_seeds(seen: SeedRuns) -> str:
+    """Return what was trained from several seeds, how much a seed does, and which differences are more than that."""
+    top1, error = seen["top1"], standard_error(seen["top1"])
+    schedule = ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
+    pairs: list[tuple[Variant, Variant]] = [("lip", "max"), ("soft", "avg"), ("lift", "stock")]
+    compared = [_ahead(top1, one, other, error) for one, other in pairs if {one, other} <= top1.keys()]
+    return (
+        f"{seen['data']}, {schedule}, {len(seen['seeds'])} seeds each, top-1 on {seen['val_images']} images. By the "
+        f"seeds alone, a difference of two means has a standard error of {error:.2f} points. {'; '.join(compared)}."
+    )
+
+
+def _ahead(top1: Mapping[Variant, Sequence[float]], one: Variant, other: Variant, error: float) -> str:
+    ahead = fmean(top1[one]) - fmean(top1[other])
+    beyond = "more than" if abs(ahead) > 2 * error else "within"
+    way = "ahead of" if ahead >= 0 else "behind"
+    return f"{NAMES[one]} is {abs(ahead):.1f} points {way} {NAMES[other]}, {beyond} two of these errors"

@@ -10,10 +10,19 @@ import gradio as gr
 
 from models.data import ClassLabel
 from models.resnet import VARIANTS
+from models.seeds import SeedRuns, read_seed_runs
 from models.zoo import Card, Loaded
 from poolcore.share import window_of
 from ui.context import Context, NetworkSet
-from ui.findings import CLAIMS, PAIRS, chance_points, describe_chance, hold_claims
+from ui.findings import (
+    CLAIMS,
+    PAIRS,
+    SEED_RUNS,
+    chance_points,
+    describe_chance,
+    describe_seeds,
+    hold_claims,
+)
 from ui.pictures import data_url
 from ui.plots import plot_accuracy, plot_corruptions
 from ui.snippets import SNIPPETS
@@ -161,6 +170,21 @@ def _title(svg: str) -> str:
     return unescape(svg.partition('<title id="title">')[2].partition("</title>")[0])
 
 
+def draw_seeds(seen: SeedRuns) -> str:
+    """Return top-1 of the same networks trained from several seeds, and what those are worth."""
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in ("Network", *(f"Seed {seed}" for seed in seen["seeds"])))
+    rows = "".join(
+        f'<tr><th scope="row">{NAMES[variant]}</th>{"".join(f"<td>{one:.1f} %</td>" for one in top1)}</tr>'
+        for variant, top1 in seen["top1"].items()
+    )
+    return (
+        '<h2 class="ps-heading">What another seed gives</h2>'
+        '<div class="ps-scroll"><table class="ps-table"><caption>Right answers after a training that is shorter than '
+        f"those above</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="ps-note">{escape(describe_seeds(seen))}</p>'
+    )
+
+
 def describe_windows(loaded: Loaded) -> str:
     """Return the windows at the network's places, each with the places that have it."""
     places: dict[str, list[str]] = {}
@@ -298,7 +322,9 @@ def build(context: Context) -> None:
         return [asdict(card) | {"classes": [label._asdict() for label in card.classes]} for card in cards]
 
     sets = "".join(draw_set(own) for own in context.sets)
-    gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}', elem_id="models-table", apply_default_css=False)
+    seen = read_seed_runs(SEED_RUNS)
+    seeds = "" if seen is None else draw_seeds(seen)
+    gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}{seeds}', elem_id="models-table", apply_default_css=False)
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))
     gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)

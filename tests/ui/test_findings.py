@@ -7,7 +7,7 @@ import torch
 
 from models.resnet import VARIANTS
 from tests.ui import made_up
-from ui.findings import chance_of_difference, describe_chance, hold_claims
+from ui.findings import chance_of_difference, describe_chance, describe_seeds, hold_claims
 
 ERRORS = dict(zip(VARIANTS, (60.0, 50.0, 40.0, 45.0, 55.0, 30.0), strict=True))
 
@@ -74,3 +74,15 @@ def test_liftpools_robustness_is_told_as_it_was_found():
 
 def test_without_all_six_nothing_is_claimed():
     assert hold_claims(cards()[:5]) == ""
+
+
+def test_differences_over_seeds_are_held_against_what_seeds_do():
+    top1 = {"stock": [70, 72], "max": [80, 82], "avg": [80, 82], "soft": [83, 83], "lip": [75, 77], "lift": [74, 76]}
+    recipe = {"schedule": [[48, 2], [64, 16]]}
+    words = describe_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
+    assert words.startswith("Cats, 2 epochs at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
+    # Five variances of 2 and one of 0: their mean over the two seeds, twice, is 5 / 3, and its root 1.29.
+    assert "standard error of 1.29 points" in words
+    assert "LIP is 5.0 points behind Max, more than two of these errors" in words
+    assert "SoftPool is 2.0 points ahead of Average, within two of these errors" in words
+    assert words.endswith("LiftPool is 4.0 points ahead of Stock, more than two of these errors.")

@@ -25,6 +25,7 @@ from ui.models import (
     draw_card,
     draw_cards,
     draw_known,
+    draw_seeds,
     draw_snippets,
     draw_table,
 )
@@ -143,6 +144,16 @@ class TestCards:
 
     def test_all_networks_have_one(self, networks):
         assert draw_cards(NetworkSet("made-up", networks)).count("<article") == 6
+
+
+class TestSeeds:
+    def test_every_training_is_in_the_table_and_what_it_is_worth_below(self):
+        recipe = {"schedule": [[64, 16]]}
+        top1 = {"stock": [70.04, 72], "lift": [74, 77]}
+        html = draw_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
+        cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
+        assert cells == ["Network", "Seed 0", "Seed 7", "Stock", "70.0 %", "72.0 %", "LiftPool", "74.0 %", "77.0 %"]
+        assert "Cats, 16 epochs at 64 px, 2 seeds each" in html
 
 
 class TestKnown:

@@ -2,11 +2,10 @@
 
 import json
 import math
-import statistics
 
 import pytest
 
-from benchmarks.seeds import gather, standard_error, summary
+from models.seeds import gather, main, read_seed_runs, standard_error
 
 RUN = {
     "depth": 18,
@@ -36,7 +35,7 @@ def trained(tmp_path):
 
 def test_top1_by_variant_in_the_order_of_the_seeds(trained):
     runs = [trained("max", 1, 81.5), trained("stock", 0, 70.25), trained("max", 0, 80), trained("stock", 1, 72)]
-    found = gather(runs)
+    found = gather(runs, "Cats")
     assert found["seeds"] == [0, 1]
     assert found["top1"] == {"stock": [70.25, 72], "max": [80, 81.5]}
     assert list(found["top1"]) == ["stock", "max"]
@@ -47,19 +46,33 @@ def test_top1_by_variant_in_the_order_of_the_seeds(trained):
 def test_what_cannot_be_held_against_each_other_is_told(trained):
     first = trained("max", 0, 80)
     with pytest.raises(ValueError, match=r"max-1 differs in \['width'\]"):
-        gather([first, trained("max", 1, 80, width=48)])
+        gather([first, trained("max", 1, 80, width=48)], "Cats")
     with pytest.raises(ValueError, match=r"differs in \['recipe'\]"):
-        gather([first, trained("avg", 1, 80, recipe={"schedule": [[64, 2]], "learning_rate": 0.2, "seed": 1})])
+        gather([first, trained("avg", 1, 80, recipe={"schedule": [[64, 2]], "learning_rate": 0.2, "seed": 1})], "Cats")
     with pytest.raises(ValueError, match="holds 1 of 2 epochs"):
-        gather([first, trained("lip", 0, 80, epochs=1)])
+        gather([first, trained("lip", 0, 80, epochs=1)], "Cats")
     with pytest.raises(ValueError, match=r"from the seeds \[0, 2\], max lacks \[2\]"):
-        gather([first, trained("soft", 0, 80), trained("soft", 2, 80)])
+        gather([first, trained("soft", 0, 80), trained("soft", 2, 80)], "Cats")
     with pytest.raises(ValueError, match=r"two or more, got \[0\]"):
-        gather([first])
+        gather([first], "Cats")
 
 
 def test_standard_error_is_that_of_a_difference_of_means():
     top1 = {"a": [80, 82, 84], "b": [70, 70, 73]}
     # Variances 4 and 3, their mean 3.5; each mean of three has a variance of 3.5 / 3, their difference twice that.
     assert standard_error(top1) == pytest.approx(math.sqrt(2 * 3.5 / 3))
-    assert summary(top1) == {"a": (82, 2), "b": (71, pytest.approx(statistics.stdev([70, 70, 73])))}
+
+
+def test_command_writes_what_can_be_read_again(trained, tmp_path, command):
+    about, out = tmp_path / "about.json", tmp_path / "seeds.json"
+    about.write_text('{"name": "Cats"}')
+    assert read_seed_runs(out) is None
+    runs = [str(trained("max", 1, 81)), str(trained("max", 0, 80))]
+    written = command(main, *runs, "--about", str(about), "--out", str(out))
+    assert written.status == 0
+    assert "standard error of 0.71" in written.out  # sqrt(2 * 0.5 / 2)
+    found = read_seed_runs(out)
+    assert (found["data"], found["top1"], found["epochs"]) == ("Cats", {"max": [80, 81]}, 2)
+    refused = command(main, runs[0], "--about", str(about), "--out", str(out))
+    assert refused.status == 2
+    assert "two or more" in refused.err
