@@ -45,3 +45,13 @@ def test_replacing_prints_the_table_that_is_shown(capsys):
 def test_every_local_link_leads_to_a_file():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
         assert (ROOT / target).is_file(), target
+
+
+def test_the_seeds_recipe_is_that_of_the_shipped_networks_but_for_its_schedule():
+    seen = json.loads((ROOT / "benchmarks" / "results" / "seeds.json").read_text())
+    card = read_card("resnet18-w32-imagenette10-stock")
+    own = {name: value for name, value in card.recipe.items() if name not in ("schedule", "seed")}
+    assert {name: value for name, value in seen["recipe"].items() if name != "schedule"} == own
+    for field in ("depth", "width", "stem"):
+        assert seen[field] == getattr(card, field)
+    assert (seen["train_images"], seen["val_images"]) == (card.data["train_images"], card.data["val_images"])

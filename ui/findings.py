@@ -80,7 +80,7 @@ def hold_claims(cards: Sequence[Card]) -> str:
         f"{_compare(known, 'lift', 'stock')}.",
     ]
     if all(card.spread is None for card in cards):
-        sentences.append("Another training of the same network would differ as well; by how much was not measured.")
+        sentences.append("Another seed would give other networks; how far off, shorter trainings tell below.")
     errors = {card.variant: seen for card in cards if (seen := card.corruptions) is not None}
     if len(errors) == len(known):
         ranked = sorted(errors, key=lambda variant: errors[variant]["mean_error"])

@@ -130,7 +130,7 @@ def describe_worth(cards: Sequence[Card]) -> str:
         told = ", ".join(f"{NAMES[v]} {one['mean']:.1f} ± {one['deviation']:.1f} %" for v, one in spreads.items())
         seeds = f"All were trained alike. Over seeds, mean and standard deviation of top-1: {told}."
     else:
-        seeds = f"All were trained alike, with one seed ({first.seed}); what another gives was not measured."
+        seeds = f"All were trained alike, with one seed ({first.seed})."
     sentences = [
         seeds,
         describe_chance(cards),
