@@ -322,9 +322,9 @@ def build(context: Context) -> None:
         return [asdict(card) | {"classes": [label._asdict() for label in card.classes]} for card in cards]
 
     sets = "".join(draw_set(own) for own in context.sets)
+    gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}', elem_id="models-table", apply_default_css=False)
     seen = read_seed_runs(SEED_RUNS)
-    seeds = "" if seen is None else draw_seeds(seen)
-    gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}{seeds}', elem_id="models-table", apply_default_css=False)
+    gr.HTML("" if seen is None else draw_seeds(seen), elem_id="models-seeds", apply_default_css=False)
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))
     gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)

@@ -496,6 +496,11 @@ class TestModels:
             assert is_rounded(card["corruptions"]["mean_error"], shown["Wrong if corrupted"])
             assert is_rounded(by_hand.count_parameters(variant) / 1e6, shown["Parameters"])
 
+        seeds = json.loads((by_hand.ROOT / "benchmarks" / "results" / "seeds.json").read_text())
+        for variant, row in zip(VARIANTS, page.locator("#models-seeds tbody tr").all(), strict=True):
+            for top1, shown in zip(seeds["top1"][variant], row.locator("td").all(), strict=True):
+                assert is_rounded(top1, shown.inner_text())
+
         sets = {path.stem.rpartition("-")[0]: path for path in by_hand.WEIGHTS.glob("*.json")}
         labels = [label for path in sets.values() for label in json.loads(path.read_text())["classes"]]
         kinds = json.loads((by_hand.ROOT / "assets" / "kinds.json").read_text())
