@@ -38,7 +38,7 @@ Row = dict[str, str | float]
 
 
 class Labelled(NamedTuple):
-    """A photo file and the WordNet id of what it shows."""
+    """A photo file and the WordNet id of what it shows, empty if no set of images here has that."""
 
     path: Path
     wnid: str
@@ -108,17 +108,22 @@ FRAMINGS: dict[str, Framing] = {
 }
 
 
+def read_labelled(pool: Path) -> list[Labelled]:
+    """Return all photos of the pool and of the examples."""
+    examples = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
+    return [Labelled(pool / photo.file, photo.wnid) for photo in read_pool().photos] + [
+        Labelled(ASSETS / "examples" / entry["file"], entry["wnid"] or "") for entry in examples
+    ]
+
+
 def list_photos(pool: Path, known: Sequence[str]) -> list[Labelled]:
     """Return the photos of the pool and of the examples that are not square and show a known class."""
-    found = [Labelled(pool / photo.file, photo.wnid) for photo in read_pool().photos]
-    examples = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
-    found += [Labelled(ASSETS / "examples" / entry["file"], entry["wnid"]) for entry in examples]
 
     def ratio(path: Path) -> float:
         with Image.open(path) as photo:
             return max(photo.size) / min(photo.size)
 
-    return [photo for photo in found if photo.wnid in known and ratio(photo.path) >= RATIO]
+    return [photo for photo in read_labelled(pool) if photo.wnid in known and ratio(photo.path) >= RATIO]
 
 
 def look(loaded: zoo.Loaded, photos: Sequence[Labelled], framing: Framing) -> list[Look]:

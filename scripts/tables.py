@@ -133,6 +133,18 @@ def framing() -> str:
     return f"{_rows(header, rows, 'lrrrr')}\n\nMeans over the six networks of {seen['set']}, commit {seen['commit']}."
 
 
+def strangers() -> str:
+    """Return the table of how each set does with photos of anything."""
+    seen = _results("strangers")
+    if seen is None:
+        return "Not measured yet: `python -m benchmarks.strangers` does."
+    shares = ("top1", "top5", "named_right", "named_wrong")
+    rows = [[row["knowledge"], f"{row['taught']}", *(f"{row[name]:.1f} %" for name in shares)] for row in seen["rows"]]
+    header = ["networks", "photos of what they know", "top-1", "top-5", "named rightly", "named wrongly"]
+    table = _rows(header, rows, "lrrrrr")
+    return f"{table}\n\nMeans over each set's six networks, of all {seen['photos']} photos; commit {seen['commit']}."
+
+
 def _framed(row: dict[str, float]) -> tuple[str, str]:
     gain = f"{row['gain']:+.2f} ± {row['gain_standard_error']:.2f}" if row["gain"] else ""
     return f"{row['top1']:.1f} %", gain
@@ -290,6 +302,7 @@ def _device(seen: Mapping[str, Any]) -> str:
 Tables = Mapping[str, Callable[[], str]]
 README: Tables = {"accuracy": accuracy, "findings": findings, "seeds": seeds, "networks": networks, "page": page}
 BENCHMARKS: Tables = {
+    "strangers": strangers,
     "framing": framing,
     "roofline": roofline,
     "gpu_ops": gpu_ops,

@@ -65,9 +65,7 @@ class Compare:
         """
         visits, session = self.context.visits, _session(request)
         if photo is None:
-            visits.forget(session)
-            empty = self.cards(network_set, draw_empty_card)
-            yield NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
+            yield self.clear(network_set, request)
         elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view, photo.number):
             yield from self._run(visit, photo, session)
         else:
@@ -101,6 +99,12 @@ class Compare:
                 loaded, seen, visit.place, visit.view
             )
             yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+
+    def clear(self, network_set: str, request: gr.Request) -> tuple[Update, ...]:
+        """Return what `run` yields, as it is without a photo, and let go of the visit."""
+        self.context.visits.forget(_session(request))
+        empty = self.cards(network_set, draw_empty_card)
+        return NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
 
     def cards(self, network_set: str, draw: Callable[[Loaded], str]) -> list[str]:
         """Return a card for each variant on the page, empty for those that the set lacks."""
@@ -243,15 +247,12 @@ def build(context: Context) -> None:
     visit_key = gr.Textbox(OPENING, visible="hidden")
     file = gr.Textbox(visible="hidden")
 
-    for event, run, name in (
-        (context.photo.change, tab.run_new, "run"),
-        (context.chosen.input, tab.run_new, "run_set"),
-        (again.click, tab.run, "run_again"),
-    ):
-        event(
+    shown = [visit_key, style, said, *cards]
+    runs = {
+        name: event(
             run,
             [context.photo, context.chosen, place, view],
-            [visit_key, style, said, *cards],
+            shown,
             api_name=name,
             api_visibility="private",
             show_progress="hidden",
@@ -259,6 +260,22 @@ def build(context: Context) -> None:
             concurrency_id="networks",
             concurrency_limit=2,
         )
+        for event, run, name in (
+            (context.photo.change, tab.run_new, "run"),
+            (context.chosen.input, tab.run_new, "run_set"),
+            (again.click, tab.run, "run_again"),
+        )
+    }
+    # A file that cannot be read leaves the last photo's answers on the page; another set has none for them.
+    runs["run_set"].failure(
+        tab.clear,
+        [context.chosen],
+        shown,
+        api_name="clear",
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
     for triggers, draw in (([place.input, view.input], tab.redraw), ([visit_key.change], tab.settle)):
         gr.on(
             triggers,

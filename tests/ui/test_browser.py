@@ -333,6 +333,11 @@ class TestBadFiles:
             (tmp_path / name).write_bytes(content)
             choose_file(page, tmp_path / name)
             expect_toast(page, sentence)
+        # Other networks have not seen the photo whose answers still stand there.
+        page.locator("#network-set label:has(input:not(:checked))").first.click()
+        expect(page.locator("#verdict")).to_have_text("Upload a photo or choose an example.")
+        expect(page.locator("#cards .ps-guesses")).to_have_count(0)
+        page.locator("#network-set label").first.click()
         cards = upload(page, photos.path("goldfish", 3))
         truth = by_hand.look("stock", photos.small("goldfish", 3))
         assert_guesses(cards["stock"], truth)
