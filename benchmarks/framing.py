@@ -30,7 +30,7 @@ from scripts.make_gallery import read_pool
 RESULTS = Path(__file__).parent / "results" / "framing.json"
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 RATIO = 1.2
-SCENES = ("n09193705", "n09428293")   # alp, seashore
+SCENES = ("n09193705", "n09246464", "n09256479", "n09332890", "n09428293")   # alp, cliff, coral reef, lake-, seashore
 TODAY = "middle 8/9 square"
 
 Framing = Callable[[Tensor, int], Tensor]

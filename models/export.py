@@ -40,23 +40,35 @@ def _averages(run_folder: Path, run: dict[str, Any]) -> tuple[dict[str, Tensor],
         return averages, int(file.metadata()["step"]) // steps_per_epoch
 
 
+def _with_first(label: str | None, words: str) -> str:
+    """Return a class's words with one of them, if any is named, put first."""
+    parts = words.split(", ")
+    if label is not None and label not in parts:
+        raise ValueError(f"labels must be among a class's words {words!r}, got {label!r}")
+    return ", ".join(sorted(parts, key=lambda word: word != label))
+
+
 def export(run_folder: Path, about: Path, *, name: str | None = None, folder: Path = WEIGHTS) -> str:
     """Write NAME.safetensors and the description NAME.json of a training run, and return NAME.
 
     Args:
         run_folder: where `models.train` wrote.
-        about: JSON file on the images: name, description, url, terms.
+        about: JSON file on the images: name, description, url, terms; ``labels``, if there, says by WordNet id which of
+            a class's words comes first, where WordNet's first misleads.
         name: of the weights, SET-VARIANT, for another seed than 0 SET-VARIANT-seedN; None makes a set's name like
             "resnet18-w32-tinyimagenet30" from the network, the name of the file ``about`` and the number of classes.
         folder: where the weights go.
 
     Raises:
         OSError: if a file is missing.
-        ValueError: if the name has another form, variant or seed than the run's.
+        ValueError: if the name has another form, variant or seed than the run's, or a label is none of its words.
     """
     run = json.loads((run_folder / "run.json").read_text())
     averages, epochs = _averages(run_folder, run)
-    classes = tuple(ClassLabel(**label) for label in run["classes"])
+    images = json.loads(about.read_text())
+    labels = images.get("labels", {})
+    trained = (ClassLabel(**label) for label in run["classes"])
+    classes = tuple(ClassLabel(one.wnid, _with_first(labels.get(one.wnid), one.words)) for one in trained)
     network = resnet(run["depth"], run["variant"], width=run["width"], stem=run["stem"], num_classes=len(classes))
     network.load_state_dict(averages)
     seed = run["recipe"]["seed"]
@@ -69,7 +81,6 @@ def export(run_folder: Path, about: Path, *, name: str | None = None, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     content = save(pack(network))
     (folder / f"{name}.safetensors").write_bytes(content)
-    images = json.loads(about.read_text())
     data = DataFacts(
         name=images["name"],
         description=images["description"],

@@ -21,14 +21,15 @@ import typer
 from models.command import commit, plain_errors
 from models.resnet import VARIANTS, Variant
 
-__all__ = ["SeedRuns", "gather", "read_seed_runs", "standard_error"]
+__all__ = ["SeedRuns", "deviation", "gather", "read_seed_runs", "standard_error"]
 
 
 class SeedRuns(TypedDict):
     """Trainings that differ in variant and seed alone.
 
     ``recipe`` has the arguments of `models.train.Recipe` but for the seed; ``top1`` is in percent, on ``val_images``
-    validation images after the last epoch, by variant, in the order of ``seeds``.
+    validation images after the last epoch, by variant, in the order of ``seeds``; ``torch``, ``commit`` and ``date``
+    are those of the gathering.
     """
 
     data: str
@@ -66,8 +67,8 @@ def gather(folders: Sequence[Path], data: str) -> SeedRuns:
         data: the name of the images.
 
     Raises:
-        ValueError: if one has not ended, if they differ in more than variant and seed, if a variant lacks a seed that
-            another has, or if there is but one seed.
+        ValueError: if one has not ended, if they differ in more than variant and seed or do not differ at all, if a
+            variant lacks a seed that another has, or if there is but one seed.
     """
     shared: dict[str, Any] = {}
     top1: dict[Variant, dict[int, float]] = {}
@@ -78,7 +79,10 @@ def gather(folders: Sequence[Path], data: str) -> SeedRuns:
             differing = sorted(key for key in run.keys() | shared.keys() if run.get(key) != shared.get(key))
             raise ValueError(f"trainings must differ in variant and seed alone, {folder} differs in {differing}")
         shared = run
-        top1.setdefault(variant, {})[seed] = accuracy
+        of_variant = top1.setdefault(variant, {})
+        if seed in of_variant:
+            raise ValueError(f"each training must be given once, {folder} is another of {variant} from seed {seed}")
+        of_variant[seed] = accuracy
     seeds = sorted({seed for of_variant in top1.values() for seed in of_variant})
     for variant, of_variant in top1.items():
         if missing := sorted(set(seeds) - set(of_variant)):
@@ -105,13 +109,18 @@ def read_seed_runs(path: Path) -> SeedRuns | None:
     return content
 
 
-def standard_error(top1: Mapping[Variant, Sequence[float]]) -> float:
-    """Return the standard error of the difference of two variants' means, from the spread over seeds within each.
+def deviation(top1: Mapping[Variant, Sequence[float]]) -> float:
+    """Return the standard deviation of one training by its seed alone, pooled over the variants.
 
     Each variant has as many seeds, and one variance is taken for all: the mean of theirs.
     """
+    return math.sqrt(fmean(variance(of_variant) for of_variant in top1.values()))
+
+
+def standard_error(top1: Mapping[Variant, Sequence[float]]) -> float:
+    """Return the standard error of the difference of two variants' means over their seeds."""
     count = len(next(iter(top1.values())))
-    return math.sqrt(2 * fmean(variance(of_variant) for of_variant in top1.values()) / count)
+    return deviation(top1) * math.sqrt(2 / count)
 
 
 def main(

@@ -33,7 +33,7 @@ KINDS = {
     "n02329401": "rodent",
     "n01874434": "marsupial",
     "n02402425": "cow, cattle",
-    "n02414578": "sheep",
+    "n02411705": "sheep",
     "n02395003": "pig",
     "n01503061": "bird",
     "n01661091": "reptile",
@@ -51,7 +51,7 @@ KINDS = {
     "n03100490": "vehicle",
     "n02958343": "car, automobile",
     "n02959942": "railway",
-    "n03896233": "train, railway",
+    "n04468005": "train, railway",
     "n04490091": "truck, lorry",
     "n02924116": "bus",
     "n04530566": "boat, ship",
@@ -74,7 +74,6 @@ KINDS = {
     "n04381994": "kitchen",
     "n02729837": "appliance",
     "n03699975": "machine",
-    "n03437828": "machine",
     "n03800933": "music, musical instrument",
     "n04437953": "clock, watch",
     "n04401088": "phone, telephone",
@@ -132,6 +131,8 @@ def main(
 ) -> None:
     """Write which everyday kinds each class of the networks is of."""
     hypernyms = read_hypernyms(wordnet / "data.noun")
+    if strange := sorted(KINDS.keys() - hypernyms.keys()):
+        raise typer.BadParameter(f"{wordnet} must hold the nouns of KINDS, it lacks {', '.join(strange)}")
     first_cards = [zoo.read_card(names[0]) for names in zoo.list_sets().values()]
     kinds = {}
     for label in sorted({label for card in first_cards for label in card.classes}):

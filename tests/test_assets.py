@@ -30,7 +30,7 @@ CLASSES = {
     "n02123045": "tabby, tabby cat",
     "n02129165": "lion, king of beasts, Panthera leo",
     "n01882714": "koala, koala bear, kangaroo bear, native bear, Phascolarctos cinereus",
-    "n02509815": "lesser panda, red panda, panda, bear cat, cat bear, Ailurus fulgens",
+    "n02509815": "red panda, lesser panda, panda, bear cat, cat bear, Ailurus fulgens",
     "n02504458": "African elephant, Loxodonta africana",
     "n02165456": "ladybug, ladybeetle, lady beetle, ladybird, ladybird beetle",
     "n02279972": "monarch, monarch butterfly, milkweed butterfly, Danaus plexippus",

@@ -94,10 +94,12 @@ class Compare:
                 yield self._unchanged()
                 return
             visit.looks[seen.variant] = seen
+            drawn, card = ("", ""), ""
+            while drawn != (visit.place, visit.view):  # another was chosen while this one was drawn
+                drawn = visit.place, visit.view
+                card = draw_card(loaded, seen, *drawn)
             cards: list[Update] = [gr.skip() for _ in self.context.variants]
-            cards[self.context.variants.index(loaded.network.variant)] = draw_card(
-                loaded, seen, visit.place, visit.view
-            )
+            cards[self.context.variants.index(loaded.network.variant)] = card
             yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
 
     def clear(self, network_set: str, request: gr.Request) -> tuple[Update, ...]:
@@ -131,8 +133,9 @@ class Compare:
         visit = self._find(key, request)
         if visit is None:
             is_gone = key != NOTHING and _session(request) not in self.context.visits
-            said = f'<p class="ps-verdict" role="status">{NO_LONGER}</p>' if is_gone else gr.skip()
-            return draw_legend(view), said, *(gr.skip() for _ in self.context.variants)
+            said = f'<p class="ps-verdict" role="status">{NO_LONGER}</p>'
+            legend = [gr.skip(), said] if is_gone else [draw_legend(view), gr.skip()]
+            return *legend, *(gr.skip() for _ in self.context.variants)
         if visit is not self.opening:
             visit.place, visit.view = place, view
         own = self.context.find_set(visit.network_set)
@@ -190,7 +193,10 @@ class Compare:
         return numbers(looks, own, place), row
 
     def _find(self, key: str, request: gr.Request) -> Visit | None:
-        return self.opening if key == OPENING else self.context.visits.get(_session(request), key)
+        session, visits = _session(request), self.context.visits
+        if key == OPENING:
+            return None if session in visits else self.opening  # its first photo's key is not on the page yet
+        return visits.get(session, key)
 
     def _visit(self, key: str, request: gr.Request) -> Visit:
         if key == NOTHING:
@@ -266,7 +272,7 @@ def build(context: Context) -> None:
             (again.click, tab.run, "run_again"),
         )
     }
-    # A file that cannot be read leaves the last photo's answers on the page; another set has none for them.
+    # Where the photo could not be read, or a network failed, the answers on the page are not those of this set.
     runs["run_set"].failure(
         tab.clear,
         [context.chosen],

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def list_examples(folder: Path = ASSETS) -> tuple[Example, ...]:
     )
 
 
+@cache
+def _thumbnail(path: Path) -> str:
+    with Image.open(path) as photo:
+        return data_url(jpeg(ImageOps.fit(photo.convert("RGB"), THUMBNAIL)), "image/jpeg")
+
+
 def draw_strip(examples: Sequence[Example], known: Collection[str]) -> str:
     """Return the strip of thumbnails as HTML; those of nothing that the networks know come apart.
 
@@ -61,10 +68,9 @@ def draw_strip(examples: Sequence[Example], known: Collection[str]) -> str:
     """
     lists: dict[bool, list[str]] = {True: [], False: []}
     for index, example in enumerate(examples):
-        with Image.open(example.path) as photo:
-            picture = data_url(jpeg(ImageOps.fit(photo.convert("RGB"), THUMBNAIL)), "image/jpeg")
+        picture = f'<img src="{_thumbnail(example.path)}" alt="{escape(example.alt)}">'
         lists[example.wnid in known].append(
-            f'<li><button type="button" value="{index}"><img src="{picture}" alt="{escape(example.alt)}">'
+            f'<li><button type="button" value="{index}">{picture}'
             f"<span>{escape(example.title)}</span></button></li>"
         )
     titles = {True: "Things the networks know", False: "Things they have never seen"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from models.resnet import Variant
-from models.seeds import SeedRuns, standard_error
+from models.seeds import SeedRuns, deviation, standard_error
 from models.zoo import Card
 from ui.words import NAMES
 
@@ -26,6 +26,8 @@ SEED_RUNS = Path(__file__).parents[1] / "benchmarks" / "results" / "seeds.json"
 """What `models.seeds` wrote."""
 PAIRS: tuple[tuple[Variant, Variant], ...] = (("max", "lip"), ("avg", "soft"))
 """Variants whose windows are the same."""
+CLAIMED: tuple[tuple[Variant, Variant], ...] = (("lip", "max"), ("soft", "avg"), ("lift", "stock"))
+"""The papers' poolings, each with what it is held against."""
 CLAIMS = (
     "The papers found LIP and SoftPool more accurate than the poolings they replace, and LiftPool more robust to "
     "corrupted photos, with networks and image sets far larger than these."
@@ -65,8 +67,11 @@ def _compare(cards: Mapping[Variant, Card], one: Variant, other: Variant) -> str
     chance = chance_of_difference(cards[one], cards[other])
     images = "the choice of images"
     beyond = f"more than {images} explains" if abs(ahead) > chance else f"which {images} may explain"
-    way = "ahead of" if ahead >= 0 else "behind"
-    return f"{NAMES[one]} is {abs(ahead):.1f} points {way} {NAMES[other]}, {beyond} (±{chance:.1f})"
+    return f"{_ahead(one, other, ahead)}, {beyond} (±{chance:.1f})"
+
+
+def _ahead(one: Variant, other: Variant, points: float) -> str:
+    return f"{NAMES[one]} is {abs(points):.1f} points {'ahead of' if points >= 0 else 'behind'} {NAMES[other]}"
 
 
 def hold_claims(cards: Sequence[Card]) -> str:
@@ -74,13 +79,13 @@ def hold_claims(cards: Sequence[Card]) -> str:
     known = {card.variant: card for card in cards}
     if len(known) < len(NAMES):
         return ""
+    lip, soft, lift = (_compare(known, one, other) for one, other in CLAIMED)
     sentences = [
-        f"{cards[0].knowledge}: against the networks with the same windows, {_compare(known, 'lip', 'max')}, and "
-        f"{_compare(known, 'soft', 'avg')}; against the ResNet as it is usually built, "
-        f"{_compare(known, 'lift', 'stock')}.",
+        f"{cards[0].knowledge}: against the networks with the same windows, {lip}, and {soft}; against the ResNet as "
+        f"it is usually built, {lift}.",
     ]
     if all(card.spread is None for card in cards):
-        sentences.append("Another seed would give other networks; how far off, shorter trainings tell below.")
+        sentences.append("All have one seed; another would give other networks.")
     errors = {card.variant: seen for card in cards if (seen := card.corruptions) is not None}
     if len(errors) == len(known):
         ranked = sorted(errors, key=lambda variant: errors[variant]["mean_error"])
@@ -97,18 +102,18 @@ def hold_claims(cards: Sequence[Card]) -> str:
 
 def describe_seeds(seen: SeedRuns) -> str:
     """Return what was trained from several seeds, how much a seed does, and which differences are more than that."""
-    top1, error = seen["top1"], standard_error(seen["top1"])
+    top1, count = seen["top1"], len(seen["seeds"])
+    single, error = deviation(top1), standard_error(top1)
     schedule = ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
-    pairs: list[tuple[Variant, Variant]] = [("lip", "max"), ("soft", "avg"), ("lift", "stock")]
-    compared = [_ahead(top1, one, other, error) for one, other in pairs if {one, other} <= top1.keys()]
+    compared = [
+        f"{_ahead(one, other, ahead)}, {'more than' if abs(ahead) > 2 * error else 'within'} two of these errors"
+        for one, other in CLAIMED
+        if {one, other} <= top1.keys()
+        for ahead in [fmean(top1[one]) - fmean(top1[other])]
+    ]
     return (
-        f"{seen['data']}, {schedule}, {len(seen['seeds'])} seeds each, top-1 on {seen['val_images']} images. By the "
-        f"seeds alone, a difference of two means has a standard error of {error:.2f} points. {'; '.join(compared)}."
+        f"{seen['data']}, {schedule}, {count} seeds each, top-1 on {seen['val_images']} images. By its seed alone one "
+        f"training has a standard deviation of {single:.2f} points and the difference of two has one of "
+        f"{math.sqrt(2) * single:.2f}; the difference of two means of {count} has a standard error of {error:.2f}."
+        + (f" {'; '.join(compared)}." if compared else "")
     )
-
-
-def _ahead(top1: Mapping[Variant, Sequence[float]], one: Variant, other: Variant, error: float) -> str:
-    ahead = fmean(top1[one]) - fmean(top1[other])
-    beyond = "more than" if abs(ahead) > 2 * error else "within"
-    way = "ahead of" if ahead >= 0 else "behind"
-    return f"{NAMES[one]} is {abs(ahead):.1f} points {way} {NAMES[other]}, {beyond} two of these errors"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape, unescape
 from pathlib import Path
+from statistics import fmean, stdev
 
 import gradio as gr
 
@@ -44,19 +45,27 @@ METHODS = {
 SEARCH = """
 const input = element.querySelector('input'), answer = element.querySelector('output');
 const items = [...element.querySelectorAll('li')], all = new Set(items.map(item => item.dataset.wnid)).size;
+const plain = text => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ').trim();
+const singulars = [['ies', 'y'], ['es', ''], ['s', '']];
+for (const item of items) item.words = plain(`${item.textContent} ${item.dataset.kinds}`);
 input.addEventListener('input', () => {
-  const asked = input.value.trim().toLowerCase();
-  const single = asked.length > 3 && asked.endsWith('s') ? asked.slice(0, -1) : asked;
+  const asked = plain(input.value).replace(/^(an?|the) (?=.)/, '');
+  const forms = [asked, ...singulars.filter(([end]) => asked.length > 3 && asked.endsWith(end))
+    .map(([end, single]) => asked.slice(0, -end.length) + single)];
+  const has = (words, form) => ` ${words} `.includes(form);
+  const whole = item => forms.some(form => has(item.words, ` ${form} `));
+  // "car" is a word of its own before it is the beginning of another
+  const matches = items.some(whole) ? whole : item => forms.some(form => has(item.words, ` ${form}`));
   const found = new Set();  // what several sets know counts once
   for (const item of items) {
-    const words = ` ${item.textContent} ${item.dataset.kinds}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, ' ');
-    item.hidden = !words.includes(' ' + single);
+    item.hidden = !matches(item);
     if (!item.hidden) found.add(item.dataset.wnid);
   }
   for (const one of element.querySelectorAll('section')) one.hidden = !one.querySelector('li:not([hidden])');
   answer.textContent = !asked ? `All ${all} are listed.`
-    : found.size ? `Yes: ${found.size} of ${all}.`
-    : 'No: nothing that they know is called so, nor of that kind.';
+    : !found.size ? 'No: no name or kind of what they know begins so.'
+    : matches === whole ? `Yes: ${found.size} of ${all}.`
+    : `Of ${all}, ${found.size} ${found.size > 1 ? 'have' : 'has'} a name or a kind that begins so.`;
 });
 """
 COPY = """
@@ -172,15 +181,17 @@ def _title(svg: str) -> str:
 
 def draw_seeds(seen: SeedRuns) -> str:
     """Return top-1 of the same networks trained from several seeds, and what those are worth."""
-    heads = "".join(f'<th scope="col">{cell}</th>' for cell in ("Network", *(f"Seed {seed}" for seed in seen["seeds"])))
+    names = ("Network", *(f"Seed {seed}" for seed in seen["seeds"]), "Mean", "Standard deviation")
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in names)
     rows = "".join(
-        f'<tr><th scope="row">{NAMES[variant]}</th>{"".join(f"<td>{one:.1f} %</td>" for one in top1)}</tr>'
+        f'<tr><th scope="row">{NAMES[variant]}</th>{"".join(f"<td>{one:.1f} %</td>" for one in (*top1, fmean(top1)))}'
+        f"<td>{stdev(top1):.1f}</td></tr>"
         for variant, top1 in seen["top1"].items()
     )
     return (
         '<h2 class="ps-heading">What another seed gives</h2>'
-        '<div class="ps-scroll"><table class="ps-table"><caption>Right answers after a training that is shorter than '
-        f"those above</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="ps-scroll"><table class="ps-table"><caption>Right answers on {escape(seen["data"])} after a '
+        f"short training from each seed</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p class="ps-note">{escape(describe_seeds(seen))}</p>'
     )
 
@@ -277,7 +288,10 @@ def draw_known(sets: Sequence[NetworkSet], kinds: Mapping[str, str]) -> str:
     """
     count = len({label.wnid for own in sets for label in own.classes})
     lists = "".join(
-        f"<section><h3>{escape(own.title)}</h3>{_list_classes(own.classes, kinds)}</section>" for own in sets
+        f'<section><h3 id="known-{escape(own.name)}">{escape(own.title)}</h3>'
+        f'<div role="region" aria-labelledby="known-{escape(own.name)}" tabindex="0">'
+        f"{_list_classes(own.classes, kinds)}</div></section>"
+        for own in sets
     )
     return (
         '<h2 class="ps-heading">What the networks know</h2>'
@@ -314,7 +328,7 @@ def draw_snippets() -> str:
 
 
 def build(context: Context) -> None:
-    """Create the tab: the table, the search, the cards and the snippets."""
+    """Create the tab: the tables, the search, the snippets and the cards."""
     cards = [loaded.card for own in context.sets for loaded in own.networks]
 
     def models() -> list[dict[str, object]]:
@@ -327,6 +341,6 @@ def build(context: Context) -> None:
     gr.HTML("" if seen is None else draw_seeds(seen), elem_id="models-seeds", apply_default_css=False)
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))
     gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
-    gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
+    gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)

@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from threading import Lock
 
 import fastapi
@@ -19,6 +20,7 @@ from ui.examples import CHOOSE, chosen_index, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.streams import Streams
 from ui.visit import Visits
+from ui.words import listed
 
 __all__ = ["build_blocks", "build_page", "load_networks", "mount"]
 
@@ -58,6 +60,14 @@ def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
     )
 
 
+def describe_sets(sets: Sequence[NetworkSet]) -> str:
+    """Return how often the networks of each set are right, on average, on photos of what they know."""
+    parts = [
+        f"{fmean(loaded.card.accuracy['top1'] for loaded in own.networks):.0f} % of {len(own.classes)}" for own in sets
+    ]
+    return f"Shown one of their things they name it right at first guess: {listed(parts)}."
+
+
 def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
     """Return the page for these networks, with the opening example finished."""
     examples = list_examples()
@@ -84,6 +94,7 @@ def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:
                     [(one.title, one.name) for one in sets],
                     value=first.name,
                     label="The networks know",
+                    info=describe_sets(sets),
                     elem_id="network-set",
                     elem_classes="ps-pills",
                     visible=len(sets) > 1,

@@ -11,7 +11,7 @@ from ui.bands import BANDS, Rebuilt, Scale, Split, Wavelet, draw, mosaic, split_
 from ui.context import Context
 from ui.photo import Photo, PhotoInput
 from ui.pictures import data_url, jpeg, png
-from ui.words import PLACE_NAMES
+from ui.words import PLACE_NAMES, listed
 
 __all__ = ["build"]
 
@@ -107,7 +107,8 @@ def describe_rebuilt(split: Split, rebuilt: Rebuilt, keep: Sequence[str]) -> str
     if not keep:
         return "from no band: nothing is left."
     psnr = f"PSNR {rebuilt.psnr_db:.1f} dB" if rebuilt.psnr_db < float("inf") else "without any error"
-    return f"from {_listed(keep)}: {psnr}, the largest error is {_power(rebuilt.largest_error)} {range_in_words}."
+    kept = listed([name for name in BANDS if name in keep])
+    return f"from {kept}: {psnr}, the largest error is {_power(rebuilt.largest_error)} {range_in_words}."
 
 
 def describe_scale(split: Split, scale: Scale) -> str:
@@ -121,11 +122,6 @@ def describe_scale(split: Split, scale: Scale) -> str:
     if split.is_photo:
         return f"{details}; the photo's own pixels go from 0 to 1."
     return f"{details}; in LL, before and rebuilt black is {scale.low:.2g} and white {scale.high:.2g}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    kept = [name for name in BANDS if name in names]
-    return " and ".join([", ".join(kept[:-1]), kept[-1]] if len(kept) > 1 else kept)
 
 
 def _percent(share: float) -> str:

@@ -1,11 +1,11 @@
 """Numbers in words: names of variants and places, percents, and the sentence above the cards."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models.answer import Answer
 
-__all__ = ["ENDS", "NAMES", "PLACE_NAMES", "VIEWS", "WAYS", "milliseconds", "percent", "verdict"]
+__all__ = ["ENDS", "NAMES", "PLACE_NAMES", "VIEWS", "WAYS", "listed", "milliseconds", "percent", "verdict"]
 
 NAMES: dict[str, str] = {
     "stock": "Stock",
@@ -52,6 +52,11 @@ def milliseconds(time_ms: float) -> str:
     return f"{time_ms:.1f} ms" if time_ms < 10 else f"{time_ms:.0f} ms"
 
 
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
 def verdict(answers: Mapping[str, Answer], classes: int) -> str:
     """Return what the networks say, all together, in one sentence or two.
 
@@ -60,19 +65,21 @@ def verdict(answers: Mapping[str, Answer], classes: int) -> str:
         classes: how many things the networks know.
     """
     count = len(answers)
-    unsure = sum(not answer.known for answer in answers.values())
-    if 2 * unsure > count:
+    if 2 * sum(not answer.known for answer in answers.values()) > count:
         return f"Probably none of the {classes} things {'these networks know' if count > 1 else 'this network knows'}."
     votes = Counter(answer.top[0].label for answer in answers.values()).most_common()
     label, most = votes[0]
     if 2 * most <= count:
-        said = ", ".join(f"{number} {'say' if number > 1 else 'says'} {other}" for other, number in votes)
-        return f"The networks disagree: {said}."
+        said = [f"{number} say {other}" for other, number in votes if number > 1]
+        alone = [other for other, number in votes if number == 1]
+        said += [f"{'one each says' if len(alone) > 1 else '1 says'} {listed(alone)}"] if alone else []
+        return f"The networks disagree: {', '.join(said)}."
     best = {variant: answer.top[0] for variant, answer in answers.items()}
     agreeing = {variant: guess.probability for variant, guess in best.items() if guess.label == label}
     surest = max(agreeing, key=lambda variant: agreeing[variant])
     if count == 1:
         return f"{NAMES[surest]} says {label}, {percent(agreeing[surest])}."
     who = f"All {count}" if most == count else f"{most} of {count}"
-    doubt = f" {unsure} of them {'are' if unsure > 1 else 'is'} not sure." if unsure and most == count else ""
+    unsure = sum(not answers[variant].known for variant in agreeing)
+    doubt = f" {unsure} of them {'are' if unsure > 1 else 'is'} not sure." if unsure else ""
     return f"{who} say {label}; {NAMES[surest]} is surest, {percent(agreeing[surest])}.{doubt}"

@@ -13,7 +13,7 @@ def test_the_tables_are_those_of_the_results():
     assert tables.filled(README, tables.BENCHMARKS) == README
 
 
-@pytest.mark.parametrize("table", ["gpu_ops", "gpu_networks", "kernels"])
+@pytest.mark.parametrize("table", ["strangers", "gpu_ops", "gpu_networks", "kernels"])
 def test_what_was_not_measured_is_said(table, monkeypatch):
     monkeypatch.setattr(tables, "_results", lambda name: None)
     assert "yet" in tables.BENCHMARKS[table]()
@@ -61,3 +61,10 @@ def test_seeds_become_rows(monkeypatch):
     assert lift == "| `lift` | 74.0 % | 77.0 % | 75.5 % | 2.1 |"
     monkeypatch.setattr(tables, "read_seed_runs", lambda path: None)
     assert "yet" in tables.seeds()
+
+
+def test_a_set_that_met_strangers_becomes_a_row(monkeypatch):
+    row = {"knowledge": "2 things (Cats)", "taught": 3, "top1": 40, "top5": 60.2, "named_right": 20, "named_wrong": 9.9}
+    monkeypatch.setattr(tables, "_results", lambda name: {"rows": [row], "photos": 7, "commit": "abc"})
+    assert tables.strangers().splitlines()[2] == "| 2 things (Cats) | 3 | 40.0 % | 60.2 % | 20.0 % | 9.9 % |"
+    assert "of all 7 photos" in tables.strangers()

@@ -52,6 +52,22 @@ def test_a_run_that_has_not_ended_gives_its_average(arrays, tmp_path, command):
     assert read_description("resnet18-w4-tinyimagenet4-stock", tmp_path / "weights").epochs == 3
 
 
+def test_a_word_that_tells_more_comes_first(tmp_path, command):
+    run = write_run(tmp_path / "run", "soft")
+    words = {"n1": "hog, pig, grunter", "n2": "alp", "n3": "ox"}
+    classes = [{"wnid": wnid, "words": some} for wnid, some in words.items()]
+    (run / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"classes": classes}))
+    about = tmp_path / "farm.json"
+    about.write_text(json.dumps(json.loads(ABOUT.read_text()) | {"labels": {"n1": "pig"}}))
+    ended = command(main, run, "--about", about, "--folder", tmp_path / "weights")
+    exported = read_description(ended.out.strip(), tmp_path / "weights").classes
+    assert [label.words for label in exported] == ["pig, hog, grunter", "alp", "ox"]
+    about.write_text(json.dumps(json.loads(ABOUT.read_text()) | {"labels": {"n1": "cow"}}))
+    refused = command(main, run, "--about", about, "--folder", tmp_path / "weights")
+    assert refused.status == 2
+    assert "among a class's words 'hog, pig, grunter', got 'cow'" in refused.err
+
+
 def test_another_seed_ends_the_name(tmp_path, command):
     run = write_run(tmp_path / "run", "soft", seed=2)
     ended = command(main, run, "--about", ABOUT, "--folder", tmp_path / "weights")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from models.seeds import gather, main, read_seed_runs, standard_error
+from models.seeds import deviation, gather, main, read_seed_runs, standard_error
 
 RUN = {
     "depth": 18,
@@ -55,10 +55,13 @@ def test_what_cannot_be_held_against_each_other_is_told(trained):
         gather([first, trained("soft", 0, 80), trained("soft", 2, 80)], "Cats")
     with pytest.raises(ValueError, match=r"two or more, got \[0\]"):
         gather([first], "Cats")
+    with pytest.raises(ValueError, match="max-0 is another of max from seed 0"):
+        gather([first, first], "Cats")
 
 
 def test_standard_error_is_that_of_a_difference_of_means():
     top1 = {"a": [80, 82, 84], "b": [70, 70, 73]}
+    assert deviation(top1) == pytest.approx(math.sqrt(3.5))
     # Variances 4 and 3, their mean 3.5; each mean of three has a variance of 3.5 / 3, their difference twice that.
     assert standard_error(top1) == pytest.approx(math.sqrt(2 * 3.5 / 3))
 

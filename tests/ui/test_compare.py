@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.ui import made_up
-from ui.compare import NO_LONGER, NO_PHOTO, NOTHING, Compare, open_example
+from ui.compare import NO_LONGER, NO_PHOTO, NOTHING, OPENING, Compare, open_example
 
 VISITOR = SimpleNamespace(session_hash="visitor")
 
@@ -91,11 +91,19 @@ def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare
     assert cards_sent([[None, None, None, *tab.settle(newer, "stage3", "share", VISITOR)[2:]]]) == 0
 
 
+def test_the_opening_example_is_not_drawn_over_a_newer_photo(tab: Compare):
+    assert cards_sent([[None, None, None, *tab.redraw(OPENING, "stem", "share", VISITOR)[2:]]]) == 2
+    run = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+    next(run)  # its key is on its way to the page
+    assert cards_sent([[None, None, None, *tab.redraw(OPENING, "stem", "share", VISITOR)[2:]]]) == 0
+
+
 def test_of_a_photo_that_is_no_longer_kept_that_is_said(tab: Compare):
     (key, *_), *_ = list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
     tab.context.visits.forget(VISITOR.session_hash)
-    _, said, *cards = tab.redraw(key, "stage3", "share", VISITOR)
+    legend, said, *cards = tab.redraw(key, "stage3", "pooled", VISITOR)
     assert NO_LONGER in said
+    assert not isinstance(legend, str)  # the maps on the page are still the old ones
     assert cards_sent([[None, None, None, *cards]]) == 0
 
 

@@ -81,8 +81,14 @@ def test_differences_over_seeds_are_held_against_what_seeds_do():
     recipe = {"schedule": [[48, 2], [64, 16]]}
     words = describe_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
     assert words.startswith("Cats, 2 epochs at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
-    # Five variances of 2 and one of 0: their mean over the two seeds, twice, is 5 / 3, and its root 1.29.
-    assert "standard error of 1.29 points" in words
+    # Five variances of 2 and one of 0: their mean is 5 / 3, its root 1.29; twice the mean is 10 / 3, its root 1.83; and
+    # that over two seeds is 5 / 3 again.
+    assert "one training has a standard deviation of 1.29 points and the difference of two has one of 1.83" in words
+    assert "the difference of two means of 2 has a standard error of 1.29." in words
     assert "LIP is 5.0 points behind Max, more than two of these errors" in words
     assert "SoftPool is 2.0 points ahead of Average, within two of these errors" in words
     assert words.endswith("LiftPool is 4.0 points ahead of Stock, more than two of these errors.")
+    alone = describe_seeds(
+        {"data": "Cats", "seeds": [0, 7], "top1": {"max": [80, 82]}, "recipe": recipe, "val_images": 50}
+    )
+    assert alone.endswith("has a standard error of 1.41.")

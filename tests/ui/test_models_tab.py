@@ -152,7 +152,9 @@ class TestSeeds:
         top1 = {"stock": [70.04, 72], "lift": [74, 77]}
         html = draw_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
         cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
-        assert cells == ["Network", "Seed 0", "Seed 7", "Stock", "70.0 %", "72.0 %", "LiftPool", "74.0 %", "77.0 %"]
+        assert cells[:5] == ["Network", "Seed 0", "Seed 7", "Mean", "Standard deviation"]
+        assert cells[5:10] == ["Stock", "70.0 %", "72.0 %", "71.0 %", "1.4"]  # 1.96 / sqrt(2)
+        assert cells[10:] == ["LiftPool", "74.0 %", "77.0 %", "75.5 %", "2.1"]
         assert "Cats, 16 epochs at 64 px, 2 seeds each" in html
 
 

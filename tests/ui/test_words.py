@@ -16,13 +16,19 @@ def test_all_agree() -> None:
 
 
 def test_most_agree_and_the_surest_is_one_of_them() -> None:
-    answers = {"max": says("tabby", 0.6), "lip": says("lion", 0.99), "soft": says("tabby", 0.7)}
+    answers = {"max": says("tabby", 0.6), "lip": says("lion", 0.99, False), "soft": says("tabby", 0.7)}
     assert verdict(answers, 30) == "2 of 3 say tabby; SoftPool is surest, 70 %."
+    answers["max"], answers["lip"] = says("tabby", 0.6, False), says("lion", 0.99)
+    assert verdict(answers, 30) == "2 of 3 say tabby; SoftPool is surest, 70 %. 1 of them is not sure."
 
 
 def test_half_is_not_most() -> None:
     answers = {"max": says("tabby", 0.6), "lip": says("lion", 0.9), "soft": says("tabby", 0.7), "avg": says("alp", 0.5)}
-    assert verdict(answers, 30) == "The networks disagree: 2 say tabby, 1 says lion, 1 says alp."
+    assert verdict(answers, 30) == "The networks disagree: 2 say tabby, one each says lion and alp."
+    answers["avg"] = says("lion", 0.5)
+    assert verdict(answers, 30) == "The networks disagree: 2 say tabby, 2 say lion."
+    answers |= {"avg": says("tabby", 0.5), "stock": says("alp", 0.5), "lift": says("lion", 0.5)}
+    assert verdict(answers, 30) == "The networks disagree: 3 say tabby, 2 say lion, 1 says alp."
 
 
 def test_more_than_half_unsure_is_none_of_the_things_they_know() -> None:
