@@ -172,7 +172,7 @@ def main(
     pool: Annotated[Path, typer.Argument(help="Folder of the photos that scripts.make_gallery has cut.")],
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS,
 ) -> None:
-    """Measure every framing with the networks that know most, print, and write the JSON."""
+    """Measure every framing with the networks with which the page opens, print, and write the JSON."""
     name, weights = next(iter(zoo.list_sets().items()))
     networks = [zoo.load(one) for one in weights]
     words = {label.wnid: label.label for label in networks[0].classes}

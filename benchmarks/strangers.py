@@ -55,14 +55,15 @@ def main(
     """Let every set look at all photos, print the means over its networks, and write the JSON."""
     photos = read_labelled(pool)
     rows: list[Row] = []
-    for weights in zoo.list_sets().values():
-        networks = [zoo.load(name) for name in weights]
+    for name, weights in zoo.list_sets().items():
+        networks = [zoo.load(one) for one in weights]
         wnids = {label.wnid for label in networks[0].classes}
         counts = [count(ask(loaded, photos), photos) for loaded in networks]
         rows.append({
+            "set": name,
             "knowledge": networks[0].card.knowledge,
             "taught": sum(photo.wnid in wnids for photo in photos),
-            **{name: round(fmean(one[name] for one in counts), 1) for name in counts[0]},
+            **{share: round(fmean(one[share] for one in counts), 1) for share in counts[0]},
         })
     found = {"rows": rows, "photos": len(photos), "torch": torch.__version__, "commit": commit()}
     output.write_text(json.dumps(found, indent=1) + "\n")

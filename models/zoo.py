@@ -26,6 +26,7 @@ from models.resnet import VARIANTS, ResNet, Stem, Variant, resnet
 from models.storage import unpack
 
 __all__ = [
+    "OPENING",
     "WEIGHTS",
     "Accuracy",
     "Card",
@@ -52,6 +53,8 @@ __all__ = [
 ]
 
 WEIGHTS = Path(__file__).parent / "weights"
+OPENING = "resnet18-w32-tinyimagenet30"
+"""The set that is asked where none is chosen: it names most photos of strangers rightly (benchmarks/strangers.py)."""
 
 
 class WeightsName(NamedTuple):
@@ -243,9 +246,9 @@ def list_weights(folder: Path = WEIGHTS) -> list[str]:
 
 
 def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
-    """Return the names of the weights of seed 0 by their set, the set that knows most classes first.
+    """Return the names of the weights of seed 0 by their set: first `OPENING`, then those that know more classes.
 
-    A stranger's photo is more likely among what that one knows. Weights that have not been measured yet are left out.
+    Weights that have not been measured yet are left out.
     """
     sets: dict[str, list[str]] = {}
     classes: dict[str, int] = {}
@@ -254,7 +257,7 @@ def list_sets(folder: Path = WEIGHTS) -> dict[str, list[str]]:
         if parts is not None and not parts.seed and not _missing(Card, content):
             sets.setdefault(parts.set, []).append(name)
             classes[parts.set] = len(content["classes"])
-    return dict(sorted(sets.items(), key=lambda item: -classes[item[0]]))
+    return dict(sorted(sets.items(), key=lambda item: (item[0] != OPENING, -classes[item[0]])))
 
 
 def select_weights(names: Sequence[str] | None = None, folder: Path = WEIGHTS) -> list[str]:

@@ -63,7 +63,8 @@ def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
 def describe_sets(sets: Sequence[NetworkSet]) -> str:
     """Return how often the networks of each set are right, on average, on photos of what they know."""
     parts = [
-        f"{fmean(loaded.card.accuracy['top1'] for loaded in own.networks):.0f} % of {len(own.classes)}" for own in sets
+        f"{fmean(loaded.card.accuracy['top1'] for loaded in own.networks):.0f}\N{NO-BREAK SPACE}% of {len(own.classes)}"
+        for own in sets
     ]
     return f"Shown one of their things they name it right at first guess: {listed(parts)}."
 
@@ -169,7 +170,9 @@ def mount(sets: tuple[NetworkSet, ...]) -> fastapi.FastAPI:
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
-        ).set(  # Base's own shade is a trifle too pale for white text
+        ).set(  # Base's own shades are a trifle too pale, under white text and for small print
+            block_info_text_color="*neutral_600",
+            block_info_text_color_dark="*neutral_300",
             button_primary_background_fill="*primary_600",
             button_primary_background_fill_hover="*primary_700",
             button_primary_background_fill_dark="*primary_600",

@@ -1,12 +1,14 @@
 """What a set's answers to a stranger's photos are counted as."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks.framing import Labelled
-from benchmarks.strangers import count
+from benchmarks.strangers import RESULTS, count
 from models.answer import Answer, Guess
+from models.zoo import list_sets
 
 
 def says(*wnids: str, known: bool = True) -> Answer:
@@ -28,3 +30,9 @@ def test_all_photos_count_and_only_first_guesses_are_named():
     ]
     photos = [shows("cat"), shows("cat"), shows("dog"), shows("teapot"), shows("")]
     assert count(said, photos) == pytest.approx({"top1": 40, "top5": 60, "named_right": 20, "named_wrong": 40})
+
+
+def test_the_page_opens_with_the_set_that_names_most_of_them_rightly():
+    rows = json.loads(RESULTS.read_text())["rows"]
+    assert {row["set"] for row in rows} == set(list_sets())
+    assert max(rows, key=lambda row: row["named_right"])["set"] == next(iter(list_sets()))

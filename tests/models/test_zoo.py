@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from models import zoo
 from models.data import ClassLabel
 from models.resnet import VARIANTS, count_macs, count_parameters, resnet
 from models.zoo import (
@@ -60,13 +61,15 @@ def test_weights_that_nobody_has_measured_belong_to_no_set(weights):
     assert NAMES[1] in list_weights(weights)
 
 
-def test_the_set_that_knows_most_comes_first(weights):
+def test_the_opening_set_comes_first_and_then_those_that_know_more(weights, monkeypatch):
     for ending in (".safetensors", ".json"):
         (weights / f"a-max{ending}").write_bytes((weights / f"{NAMES[1]}{ending}").read_bytes())
     assert list(list_sets(weights)) == ["a", "resnet18-w4-tinyimagenet3"]  # both know three
     content = json.loads((weights / "a-max.json").read_text())
     (weights / "a-max.json").write_text(json.dumps(content | {"classes": content["classes"][:2]}))
     assert list(list_sets(weights)) == ["resnet18-w4-tinyimagenet3", "a"]
+    monkeypatch.setattr(zoo, "OPENING", "a")
+    assert list(list_sets(weights)) == ["a", "resnet18-w4-tinyimagenet3"]
 
 
 def test_a_card_has_every_field_and_nothing_else(weights):

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
 
+from models.zoo import OPENING
+
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "models" / "weights"
-_CARDS = {path.stem.rpartition("-")[0]: json.loads(path.read_text()) for path in WEIGHTS.glob("*.json")}
-SET = max(_CARDS, key=lambda name: len(_CARDS[name]["classes"]))
-"""The set of networks with which the page opens: it knows most."""
+SET = OPENING
+"""The set of networks with which the page opens."""
 VARIANTS = ("stock", "max", "avg", "soft", "lip", "lift")
 WINDOWS = {
     "stock": (3, 2, 1),
