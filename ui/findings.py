@@ -19,6 +19,7 @@ __all__ = [
     "chance_points",
     "describe_chance",
     "describe_seeds",
+    "describe_spread",
     "hold_claims",
 ]
 
@@ -100,11 +101,29 @@ def hold_claims(cards: Sequence[Card]) -> str:
     return " ".join(sentences)
 
 
+def _schedule(seen: SeedRuns) -> str:
+    return ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
+
+
+def describe_spread(card: Card, seen: SeedRuns | None) -> str:
+    """Return what is known of other seeds of a network: measured on itself, on shorter trainings, or elsewhere."""
+    if card.spread is not None:
+        top1 = card.spread["top1"]
+        return f"over {top1['seeds']} of them top-1 is {top1['mean']:.1f} ± {top1['deviation']:.1f} %"
+    once = f"trained once, from seed {card.seed}"
+    if seen is None:
+        return once
+    if seen["data"] != card.data["name"]:
+        return f"{once}; what another would change was measured on {seen['data']} alone"
+    points = deviation(seen["top1"])
+    return f"{once}; by the seed, shorter trainings ({_schedule(seen)}) have a standard deviation of {points:.2f} points"
+
+
 def describe_seeds(seen: SeedRuns) -> str:
     """Return what was trained from several seeds, how much a seed does, and which differences are more than that."""
     top1, count = seen["top1"], len(seen["seeds"])
     single, error = deviation(top1), standard_error(top1)
-    schedule = ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
+    schedule = _schedule(seen)
     compared = [
         f"{_ahead(one, other, ahead)}, {'more than' if abs(ahead) > 2 * error else 'within'} two of these errors"
         for one, other in CLAIMED

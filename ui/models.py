@@ -22,6 +22,7 @@ from ui.findings import (
     chance_points,
     describe_chance,
     describe_seeds,
+    describe_spread,
     hold_claims,
 )
 from ui.pictures import data_url
@@ -232,8 +233,8 @@ def describe_recipe(card: Card) -> str:
     return ", ".join(parts)
 
 
-def draw_card(loaded: Loaded) -> str:
-    """Return a network's card: everything that is known of its weights."""
+def draw_card(loaded: Loaded, seen: SeedRuns | None) -> str:
+    """Return a network's card: everything that is known of its weights, and of other seeds' if they were trained."""
     card = loaded.card
     accuracy, data = card.accuracy, card.data
     points = chance_points(accuracy["top1"], accuracy["images"])
@@ -243,6 +244,7 @@ def draw_card(loaded: Loaded) -> str:
         f"{card.input_size} × {card.input_size} pixels",
         "Accuracy": f"{accuracy['top1']:.1f} % (±{points:.1f}) right at first guess, {accuracy['top5']:.1f} % among "
         f"five, on {accuracy['images']} images ({accuracy['split']})",
+        "Seeds": describe_spread(card, seen),
         "Probabilities": f"after a temperature of {card.temperature:.3g} they are off by "
         f"{accuracy['calibration_error']:.1f} points on average (calibration error)",
         "Unknown photos": describe_unknown(card),
@@ -274,9 +276,9 @@ def _list(facts: dict[str, str]) -> str:
     return f'<dl class="ps-facts">{items}</dl>'
 
 
-def draw_cards(own: NetworkSet) -> str:
+def draw_cards(own: NetworkSet, seen: SeedRuns | None) -> str:
     """Return all cards of a set."""
-    cards = "".join(draw_card(loaded) for loaded in own.networks)
+    cards = "".join(draw_card(loaded, seen) for loaded in own.networks)
     return f'<h2 class="ps-heading">The cards: {escape(own.title)}</h2><div class="ps-models">{cards}</div>'
 
 
@@ -342,5 +344,5 @@ def build(context: Context) -> None:
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))
     gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
-    gr.HTML("".join(draw_cards(own) for own in context.sets), elem_id="models-cards", apply_default_css=False)
+    gr.HTML("".join(draw_cards(own, seen) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)

@@ -7,7 +7,7 @@ import torch
 
 from models.resnet import VARIANTS
 from tests.ui import made_up
-from ui.findings import chance_of_difference, describe_chance, describe_seeds, hold_claims
+from ui.findings import chance_of_difference, describe_chance, describe_seeds, describe_spread, hold_claims
 
 ERRORS = dict(zip(VARIANTS, (60.0, 50.0, 40.0, 45.0, 55.0, 30.0), strict=True))
 
@@ -92,3 +92,16 @@ def test_differences_over_seeds_are_held_against_what_seeds_do():
         {"data": "Cats", "seeds": [0, 7], "top1": {"max": [80, 82]}, "recipe": recipe, "val_images": 50}
     )
     assert alone.endswith("has a standard error of 1.41.")
+
+
+def test_of_other_seeds_is_told_what_was_measured_and_where():
+    card, *_ = cards()
+    top1 = {"stock": [70, 72], "max": [80, 84]}  # variances 2 and 8, the root of their mean 2.24
+    seen = {"data": card.data["name"], "seeds": [0, 7], "top1": top1, "recipe": {"schedule": [[64, 16]]}}
+    words = describe_spread(card, seen)
+    assert words.startswith("trained once, from seed 0; by the seed, shorter trainings (16 epochs at 64 px)")
+    assert words.endswith("a standard deviation of 2.24 points")
+    assert describe_spread(card, seen | {"data": "Cats"}).endswith("was measured on Cats alone")
+    assert describe_spread(card, None) == "trained once, from seed 0"
+    spread = {"top1": {"seeds": 3, "mean": 83.44, "min": 82.0, "max": 85.0, "deviation": 1.26}}
+    assert describe_spread(replace(card, spread=spread), seen) == "over 3 of them top-1 is 83.4 ± 1.3 %"

@@ -107,7 +107,7 @@ class TestTable:
 class TestCards:
     def test_a_card_says_what_is_known(self, networks):
         lip = networks[4]
-        words = text(draw_card(lip))
+        words = text(draw_card(lip, None))
         for fact in (
             f"{lip.card.parameters:,} parameters",
             "for one image of 32 × 32 pixels",
@@ -143,7 +143,7 @@ class TestCards:
         assert "1 × 1, stride 2 (shortcut 2, shortcut 3, shortcut 4)" in words["stock"]
 
     def test_all_networks_have_one(self, networks):
-        assert draw_cards(NetworkSet("made-up", networks)).count("<article") == 6
+        assert draw_cards(NetworkSet("made-up", networks), None).count("<article") == 6
 
 
 class TestSeeds:
