@@ -116,7 +116,8 @@ def describe_spread(card: Card, seen: SeedRuns | None) -> str:
     if seen["data"] != card.data["name"]:
         return f"{once}; what another would change was measured on {seen['data']} alone"
     points = deviation(seen["top1"])
-    return f"{once}; by the seed, shorter trainings ({_schedule(seen)}) have a standard deviation of {points:.2f} points"
+    short = f"shorter trainings ({_schedule(seen)})"
+    return f"{once}; by the seed, {short} have a standard deviation of {points:.2f} points"
 
 
 def describe_seeds(seen: SeedRuns) -> str:
