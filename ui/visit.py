@@ -84,8 +84,10 @@ class Visits:
         with self._lock:
             last = self._visits.get(session)
             if last is not None:
-                is_same = last.network_set == network_set and last.framed.image == framed.image
-                if is_same or number < last.number:
+                if last.network_set == network_set and last.framed.image == framed.image:
+                    last.number = max(last.number, number)  # what was asked between the two is older than this
+                    return None
+                if number < last.number:
                     return None
             visit = self._open(session, framed, network_set, place, view, number)
         self.tidy()

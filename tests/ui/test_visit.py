@@ -152,3 +152,14 @@ def test_a_photo_that_was_decoded_later_than_a_newer_one_is_let_be():
     assert visits.is_last("session", newer)
     assert visits.open_for_new("session", picture(2), "a set", "stage2", "share", number=3) is not None
     assert visits.open_for_new("another", picture(2), "a set", "stage2", "share", number=1) is not None
+
+
+def test_what_was_asked_before_a_repeated_wish_is_let_be():
+    """The sets b, a, b are chosen at once, and the second b comes before the a."""
+    visits = Visits()
+    first = visits.open_for_new("session", picture(), "b", "stage2", "share", number=1)
+    assert visits.open_for_new("session", picture(), "b", "stage2", "share", number=3) is None
+    assert visits.open_for_new("session", picture(), "a", "stage2", "share", number=2) is None
+    assert first is not None
+    assert visits.is_last("session", first)
+    assert visits.open_for_new("session", picture(), "a", "stage2", "share", number=4) is not None
