@@ -20,7 +20,6 @@ from ui.examples import CHOOSE, chosen_index, draw_strip, list_examples
 from ui.photo import MAX_BYTES, PhotoInput, read_photo
 from ui.streams import Streams
 from ui.visit import Visits
-from ui.words import listed
 
 __all__ = ["build_blocks", "build_page", "load_networks", "mount"]
 
@@ -62,11 +61,11 @@ def load_networks(wanted: Sequence[str], device: str) -> tuple[NetworkSet, ...]:
 
 def describe_sets(sets: Sequence[NetworkSet]) -> str:
     """Return how often the networks of each set are right, on average, on photos of what they know."""
-    parts = [
-        f"{fmean(loaded.card.accuracy['top1'] for loaded in own.networks):.0f}\N{NO-BREAK SPACE}% of {len(own.classes)}"
-        for own in sets
-    ]
-    return f"Shown one of their things they name it right at first guess: {listed(parts)}."
+    parts = []
+    for own in sets:
+        top1 = fmean(loaded.card.accuracy["top1"] for loaded in own.networks)
+        parts.append(f"{len(own.classes)}\N{NO-BREAK SPACE}things: {top1:.0f}\N{NO-BREAK SPACE}%")
+    return f"How often their first guess at one of these is right, on average. {', '.join(parts)}."
 
 
 def build_blocks(sets: tuple[NetworkSet, ...], visits: Visits) -> gr.Blocks:

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 import torch
 
+import ui.compare
 from tests.ui import made_up
 from ui.compare import NO_LONGER, NO_PHOTO, NOTHING, OPENING, Compare, open_example
 
@@ -89,6 +90,22 @@ def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare
     assert cards == at_stage3
     # Once all is as it was chosen, nothing is drawn again.
     assert cards_sent([[None, None, None, *tab.settle(newer, "stage3", "share", VISITOR)[2:]]]) == 0
+
+
+def test_a_place_chosen_while_a_card_is_drawn_holds_for_it(tab: Compare, monkeypatch: pytest.MonkeyPatch):
+    run = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+    key = next(run)[0]
+    drawn = ui.compare.draw_card
+
+    def choose_meanwhile(loaded, seen, place, view):
+        card = drawn(loaded, seen, place, view)
+        tab.settle(key, "stage3", "share", VISITOR)
+        return card
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(ui.compare, "draw_card", choose_meanwhile)
+        cards = [card for update in run for card in update[3:] if isinstance(card, str)]
+    assert cards == [card for card in tab.redraw(key, "stage3", "share", VISITOR)[2:] if isinstance(card, str)]
 
 
 def test_the_opening_example_is_not_drawn_over_a_newer_photo(tab: Compare):
