@@ -88,19 +88,30 @@ class Compare:
         own = self.context.find_set(visit.network_set)
         waiting = self.cards(own.name, draw_waiting_card)
         yield visit.key, draw_photo(visit.framed), draw_verdict([], own), *waiting
-        for loaded, seen in self._looks(photo, own):
-            if not self.context.visits.is_last(session, visit):
-                # When a run ends, what it sent last is sent once more: that must not be its key.
-                yield self._unchanged()
-                return
-            visit.looks[seen.variant] = seen
-            drawn, card = ("", ""), ""
-            while drawn != (visit.place, visit.view):  # another was chosen while this one was drawn
-                drawn = visit.place, visit.view
-                card = draw_card(loaded, seen, *drawn)
-            cards: list[Update] = [gr.skip() for _ in self.context.variants]
-            cards[self.context.variants.index(loaded.network.variant)] = card
-            yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+        try:
+            for loaded, seen in self._looks(photo, own):
+                if self.context.visits.last(session) is not visit:
+                    # When a run ends, what it sent last is sent once more: that must not be its key.
+                    yield self._unchanged()
+                    return
+                visit.looks[seen.variant] = seen
+                drawn, card = ("", ""), ""
+                while drawn != (visit.place, visit.view):  # another was chosen while this one was drawn
+                    drawn = visit.place, visit.view
+                    card = draw_card(loaded, seen, *drawn)
+                cards: list[Update] = [gr.skip() for _ in self.context.variants]
+                cards[self.context.variants.index(loaded.network.variant)] = card
+                yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+        except Exception:
+            self.context.visits.forget(session, visit)
+            raise
+
+    def clear_old(self, key: str, network_set: str, request: gr.Request) -> tuple[Update, ...]:
+        """Do as `clear`, unless a visit of this set, or a newer one than the page knows, is there by now."""
+        last = self.context.visits.last(_session(request))
+        if last is not None and (last.network_set == network_set or last.key != key):
+            return self._unchanged()
+        return self.clear(network_set, request)
 
     def clear(self, network_set: str, request: gr.Request) -> tuple[Update, ...]:
         """Return what `run` yields, as it is without a photo, and let go of the visit."""
@@ -274,10 +285,10 @@ def build(context: Context) -> None:
     }
     # Where the photo could not be read, or a network failed, the answers on the page are not those of this set.
     runs["run_set"].failure(
-        tab.clear,
-        [context.chosen],
+        tab.clear_old,
+        [visit_key, context.chosen],
         shown,
-        api_name="clear",
+        api_name="clear_old",
         api_visibility="private",
         show_progress="hidden",
         queue=False,

@@ -109,14 +109,15 @@ class Visits:
             self._visits.move_to_end(session)
             return visit
 
-    def is_last(self, session: str, visit: Visit) -> bool:
-        """Whether the session has neither gone nor begun another visit since."""
-        return self._visits.get(session) is visit
+    def last(self, session: str) -> Visit | None:
+        """Return the session's visit if one is kept, whatever key the page has."""
+        return self._visits.get(session)
 
-    def forget(self, session: str) -> None:
-        """Let go of a session's visit, if there is one."""
+    def forget(self, session: str, visit: Visit | None = None) -> None:
+        """Let go of a session's visit, if there is one; of a certain visit, if it is the session's last."""
         with self._lock:
-            self._visits.pop(session, None)
+            if visit is None or self._visits.get(session) is visit:
+                self._visits.pop(session, None)
 
     def tidy(self) -> None:
         """Let go of what is too old, then of the least recently used until the rest is within bounds."""

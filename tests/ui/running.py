@@ -207,15 +207,20 @@ class Visitor:
         self.addresses.clear()
         self.calls.clear()
 
+    def read_call(self, request: Request) -> Call | None:
+        """Return the call that a request is, or None if it is none."""
+        path = urlsplit(request.url).path
+        asks = path == "/gradio_api/queue/join" or path.startswith("/gradio_api/run/")
+        body = request.post_data_json if asks else None
+        return None if body is None else Call(self._names[body["fn_index"]], body["data"], body["session_hash"])
+
     def _note_request(self, request: Request) -> None:
         if request.url.startswith(("data:", "blob:")):
             return
         self.addresses.append(request.url)
-        path = urlsplit(request.url).path
-        asks = path == "/gradio_api/queue/join" or path.startswith("/gradio_api/run/")
-        body = request.post_data_json if asks else None
-        if body is not None:
-            self.calls.append(Call(self._names[body["fn_index"]], body["data"], body["session_hash"]))
+        call = self.read_call(request)
+        if call is not None:
+            self.calls.append(call)
 
     def _note_message(self, message: ConsoleMessage) -> None:
         if message.type == "error":

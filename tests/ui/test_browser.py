@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from benchmarks.page import CLICK_TO_PIXELS
 from tests.ui import by_hand
@@ -321,7 +321,8 @@ class TestSlowNet:
 
 class TestBadFiles:
     def test_each_gets_its_sentence_and_the_next_photo_works(self, visit: Visit, photos: Photos, tmp_path: Path):
-        page = visit().page
+        visitor = visit()
+        page = visitor.page
         photo = io.BytesIO()
         photos.small("tabby", 3).save(photo, "JPEG")
         bad = {
@@ -338,8 +339,21 @@ class TestBadFiles:
         page.locator("#network-set label:has(input:not(:checked))").first.click()
         expect(page.locator("#verdict")).to_have_text("Upload a photo or choose an example.")
         expect(page.locator("#cards .ps-guesses")).to_have_count(0)
-        page.locator("#network-set label").first.click()
+        # Nor do they take away the answers to a photo that comes while their failure is on its way.
+        held: list[Route] = []
+
+        def clears(request: Request) -> bool:
+            call = visitor.read_call(request)
+            return call is not None and call.name == "clear_old"
+
+        page.route("**/run/*", lambda route: held.append(route) if clears(route.request) else route.continue_())
+        with page.expect_request(clears):
+            page.locator("#network-set label").first.click()
         cards = upload(page, photos.path("goldfish", 3))
+        with page.expect_response(lambda response: clears(response.request)):
+            held[0].continue_()
+        page.wait_for_timeout(500)
+        assert read_cards(page) == cards
         truth = by_hand.look("stock", photos.small("goldfish", 3))
         assert_guesses(cards["stock"], truth)
 

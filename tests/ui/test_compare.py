@@ -76,6 +76,56 @@ def test_another_set_looks_at_the_same_photo():
     assert ["ps-guesses" in card if isinstance(card, str) else None for card in cards] == [True, None, True]
 
 
+class TestSetThatCouldNotLook:
+    """After a set that could not look at the photo, other sets' answers go, and newer ones stay."""
+
+    @pytest.fixture
+    def tab(self) -> Compare:
+        context = made_up.context("max", "avg", others=[made_up.network_set("max", name="other", seed=1)])
+        return Compare(context, open_example(context))
+
+    def is_cleared(self, update: tuple) -> bool:
+        assert update[0] == NOTHING or not any(isinstance(value, str) for value in update)
+        return update[0] == NOTHING
+
+    @pytest.mark.parametrize("network_set", [made_up.SET, "other"])
+    def test_nothing_of_the_opening_example_stays(self, tab: Compare, network_set: str):
+        assert self.is_cleared(tab.clear_old(OPENING, network_set, VISITOR))
+
+    def test_another_sets_answers_go(self, tab: Compare):
+        key = next(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))[0]
+        assert self.is_cleared(tab.clear_old(key, "other", VISITOR))
+        assert self.is_cleared(tab.clear_old(NOTHING, made_up.SET, VISITOR))
+        assert NO_LONGER not in str(tab.redraw(NOTHING, "stage3", "share", VISITOR))
+
+    def test_a_photo_that_came_since_stays(self, tab: Compare):
+        old = next(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))[0]
+        (new, *_), *answers = tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR)
+        assert cards_sent(answers) == 2
+        for key, network_set in ((old, "other"), (old, made_up.SET), (new, made_up.SET)):
+            assert not self.is_cleared(tab.clear_old(key, network_set, VISITOR))
+        assert cards_sent([[None, None, None, *tab.redraw(new, "stem", "share", VISITOR)[2:]]]) == 2
+
+    def test_a_network_that_failed_leaves_nothing_awaited(self, tab: Compare, monkeypatch: pytest.MonkeyPatch):
+        run = tab.run_new(made_up.photo(1), "other", "stem", "share", VISITOR)
+        key = next(run)[0]
+        monkeypatch.setattr(ui.compare, "look", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(run)
+        assert self.is_cleared(tab.clear_old(key, "other", VISITOR))
+
+    def test_a_network_that_failed_leaves_the_next_photo_alone(self, tab: Compare, monkeypatch: pytest.MonkeyPatch):
+        run = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+        next(run)
+        key = next(tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR))[0]
+        monkeypatch.setattr(ui.compare, "look", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(run)
+        last = tab.context.visits.last(VISITOR.session_hash)
+        assert last is not None
+        assert last.key == key
+
+
 def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare):
     (key, *_), *_ = list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
     run = tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR)

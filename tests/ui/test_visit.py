@@ -68,10 +68,10 @@ def test_keys_are_long_and_differ() -> None:
 def test_a_new_photo_ends_the_last_run() -> None:
     visits = Visits()
     first = begin(visits, "me")
-    assert visits.is_last("me", first)
+    assert visits.last("me") is first
     second = begin(visits, "me")
-    assert not visits.is_last("me", first)
-    assert visits.is_last("me", second)
+    assert visits.last("me") is not first
+    assert visits.last("me") is second
     assert visits.get("me", first.key) is None
     assert len(visits) == 1
 
@@ -82,7 +82,7 @@ def test_who_leaves_is_forgotten() -> None:
     visits.forget("me")
     visits.forget("me")
     assert visits.get("me", mine.key) is None
-    assert not visits.is_last("me", mine)
+    assert visits.last("me") is not mine
     assert visits.get("you", yours.key) is yours
 
 
@@ -141,7 +141,7 @@ def test_of_two_who_tell_of_one_photo_at_once_one_gets_the_visit():
     with ThreadPoolExecutor(8) as tellers:
         told = [teller.result() for teller in [tellers.submit(tell) for _ in range(8)]]
     (opened,) = [visit for visit in told if visit is not None]
-    assert visits.is_last("session", opened)
+    assert visits.last("session") is opened
 
 
 def test_a_photo_that_was_decoded_later_than_a_newer_one_is_let_be():
@@ -149,7 +149,7 @@ def test_a_photo_that_was_decoded_later_than_a_newer_one_is_let_be():
     newer = visits.open_for_new("session", picture(1), "a set", "stage2", "share", number=2)
     assert visits.open_for_new("session", picture(2), "a set", "stage2", "share", number=1) is None
     assert newer is not None
-    assert visits.is_last("session", newer)
+    assert visits.last("session") is newer
     assert visits.open_for_new("session", picture(2), "a set", "stage2", "share", number=3) is not None
     assert visits.open_for_new("another", picture(2), "a set", "stage2", "share", number=1) is not None
 
@@ -161,5 +161,5 @@ def test_what_was_asked_before_a_repeated_wish_is_let_be():
     assert visits.open_for_new("session", picture(), "b", "stage2", "share", number=3) is None
     assert visits.open_for_new("session", picture(), "a", "stage2", "share", number=2) is None
     assert first is not None
-    assert visits.is_last("session", first)
+    assert visits.last("session") is first
     assert visits.open_for_new("session", picture(), "a", "stage2", "share", number=4) is not None
