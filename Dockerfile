@@ -18,7 +18,7 @@ COPY --chown=user:user poolcore ./poolcore
 COPY --chown=user:user models ./models
 COPY --chown=user:user ui ./ui
 COPY --chown=user:user assets ./assets
-COPY --chown=user:user benchmarks/results/seeds.json ./benchmarks/results/
+COPY --chown=user:user benchmarks/results/seeds ./benchmarks/results/seeds
 RUN python -m compileall -q app.py poolcore models ui
 
 USER user

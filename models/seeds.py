@@ -101,12 +101,9 @@ def gather(folders: Sequence[Path], data: str) -> SeedRuns:
     return cast(SeedRuns, found)
 
 
-def read_seed_runs(path: Path) -> SeedRuns | None:
-    """Return what `main` wrote, None if there is no such file."""
-    if not path.exists():
-        return None
-    content: SeedRuns = json.loads(path.read_text())
-    return content
+def read_seed_runs(folder: Path) -> list[SeedRuns]:
+    """Return what `main` wrote into a folder, in the order of the files' names."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def deviation(top1: Mapping[Variant, Sequence[float]]) -> float:

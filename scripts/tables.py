@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.roofline import OPERATIONS, Direction, weighted_work
-from models.seeds import read_seed_runs
+from models.seeds import SeedRuns, read_seed_runs
 from models.zoo import Card, list_sets, read_card
 from poolcore.window import make_window
 from ui.findings import CLAIMS, SEED_RUNS, describe_chance, describe_seeds, hold_claims
@@ -95,10 +95,12 @@ def findings() -> str:
 
 
 def seeds() -> str:
-    """Return the table of the same trainings from several seeds, and which differences are more than the seeds'."""
-    seen = read_seed_runs(SEED_RUNS)
-    if seen is None:
-        return "Not measured yet: `python -m models.seeds` gathers it."
+    """Return tables of the same trainings from several seeds, and which differences are more than the seeds'."""
+    runs = read_seed_runs(SEED_RUNS)
+    return "\n\n".join(map(_seeds, runs)) or "Not measured yet: `python -m models.seeds` gathers it."
+
+
+def _seeds(seen: SeedRuns) -> str:
     rows = [
         [f"`{variant}`", *(f"{one:.1f} %" for one in top1), f"{statistics.fmean(top1):.1f} %", f"{deviation:.1f}"]
         for variant, top1 in seen["top1"].items()

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from models.zoo import list_sets, read_card
 from scripts.tables import filled
 
@@ -47,9 +49,10 @@ def test_every_local_link_leads_to_a_file():
         assert (ROOT / target).is_file(), target
 
 
-def test_the_seeds_recipe_is_that_of_the_shipped_networks_but_for_its_schedule():
-    seen = json.loads((ROOT / "benchmarks" / "results" / "seeds.json").read_text())
-    card = read_card("resnet18-w32-imagenette10-stock")
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results" / "seeds").iterdir()), ids=lambda p: p.stem)
+def test_the_seeds_recipe_is_that_of_the_shipped_networks_but_for_its_schedule(path: Path):
+    seen = json.loads(path.read_text())
+    card = read_card(f"resnet18-w32-{path.stem}-stock")
     own = {name: value for name, value in card.recipe.items() if name not in ("schedule", "seed")}
     assert {name: value for name, value in seen["recipe"].items() if name != "schedule"} == own
     for field in ("depth", "width", "stem"):

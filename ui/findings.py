@@ -21,10 +21,11 @@ __all__ = [
     "describe_seeds",
     "describe_spread",
     "hold_claims",
+    "name_data",
 ]
 
-SEED_RUNS = Path(__file__).parents[1] / "benchmarks" / "results" / "seeds.json"
-"""What `models.seeds` wrote."""
+SEED_RUNS = Path(__file__).parents[1] / "benchmarks" / "results" / "seeds"
+"""Where lies what `models.seeds` wrote."""
 PAIRS: tuple[tuple[Variant, Variant], ...] = (("max", "lip"), ("avg", "soft"))
 """Variants whose windows are the same."""
 CLAIMED: tuple[tuple[Variant, Variant], ...] = (("lip", "max"), ("soft", "avg"), ("lift", "stock"))
@@ -105,26 +106,33 @@ def _schedule(seen: SeedRuns) -> str:
     return ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
 
 
-def describe_spread(card: Card, seen: SeedRuns | None) -> str:
+def name_data(seen: SeedRuns) -> str:
+    """Return what was learnt, in the words of `models.zoo.Card.knowledge`: "10 things (Imagenette)"."""
+    return f"{seen['classes']} things ({seen['data']})"
+
+
+def describe_spread(card: Card, runs: Sequence[SeedRuns]) -> str:
     """Return what is known of other seeds of a network: measured on itself, on shorter trainings, or elsewhere."""
     if card.spread is not None:
         top1 = card.spread["top1"]
         return f"over {top1['seeds']} of them top-1 is {top1['mean']:.1f} ± {top1['deviation']:.1f} %"
     once = f"trained once, from seed {card.seed}"
-    if seen is None:
+    for seen in runs:
+        if name_data(seen) == card.knowledge:
+            points = deviation(seen["top1"])
+            short = f"shorter trainings ({_schedule(seen)})"
+            return f"{once}; by the seed, {short} have a standard deviation of {points:.2f} points"
+    if not runs:
         return once
-    if seen["data"] != card.data["name"]:
-        return f"{once}; what another would change was measured on {seen['data']} alone"
-    points = deviation(seen["top1"])
-    short = f"shorter trainings ({_schedule(seen)})"
-    return f"{once}; by the seed, {short} have a standard deviation of {points:.2f} points"
+    elsewhere = " and ".join(name_data(seen) for seen in runs)
+    return f"{once}; what another would change was measured on {elsewhere} alone"
 
 
 def describe_seeds(seen: SeedRuns) -> str:
     """Return what was trained from several seeds, how much a seed does, and which differences are more than that."""
     top1, count = seen["top1"], len(seen["seeds"])
     single, error = deviation(top1), standard_error(top1)
-    schedule = _schedule(seen)
+    measured = f"{name_data(seen)}, {_schedule(seen)}, {count} seeds each, top-1 on {seen['val_images']} images"
     compared = [
         f"{_ahead(one, other, ahead)}, {'more than' if abs(ahead) > 2 * error else 'within'} two of these errors"
         for one, other in CLAIMED
@@ -132,8 +140,8 @@ def describe_seeds(seen: SeedRuns) -> str:
         for ahead in [fmean(top1[one]) - fmean(top1[other])]
     ]
     return (
-        f"{seen['data']}, {schedule}, {count} seeds each, top-1 on {seen['val_images']} images. By its seed alone one "
-        f"training has a standard deviation of {single:.2f} points and the difference of two has one of "
-        f"{math.sqrt(2) * single:.2f}; the difference of two means of {count} has a standard error of {error:.2f}."
+        f"{measured}. By its seed alone one training has a standard deviation of {single:.2f} points "
+        f"and the difference of two has one of {math.sqrt(2) * single:.2f}; the difference of two means of {count} "
+        f"has a standard error of {error:.2f}."
         + (f" {'; '.join(compared)}." if compared else "")
     )

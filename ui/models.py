@@ -24,6 +24,7 @@ from ui.findings import (
     describe_seeds,
     describe_spread,
     hold_claims,
+    name_data,
 )
 from ui.pictures import data_url
 from ui.plots import plot_accuracy, plot_corruptions
@@ -180,8 +181,14 @@ def _title(svg: str) -> str:
     return unescape(svg.partition('<title id="title">')[2].partition("</title>")[0])
 
 
-def draw_seeds(seen: SeedRuns) -> str:
-    """Return top-1 of the same networks trained from several seeds, and what those are worth."""
+def draw_seeds(runs: Sequence[SeedRuns]) -> str:
+    """Return top-1 of the same networks trained from several seeds, and what those are worth; "" without any."""
+    if not runs:
+        return ""
+    return '<h2 class="ps-heading">What another seed gives</h2>' + "".join(map(_draw_seeds, runs))
+
+
+def _draw_seeds(seen: SeedRuns) -> str:
     names = ("Network", *(f"Seed {seed}" for seed in seen["seeds"]), "Mean", "Standard deviation")
     heads = "".join(f'<th scope="col">{cell}</th>' for cell in names)
     rows = "".join(
@@ -190,8 +197,7 @@ def draw_seeds(seen: SeedRuns) -> str:
         for variant, top1 in seen["top1"].items()
     )
     return (
-        '<h2 class="ps-heading">What another seed gives</h2>'
-        f'<div class="ps-scroll"><table class="ps-table"><caption>Right answers on {escape(seen["data"])} after a '
+        f'<div class="ps-scroll"><table class="ps-table"><caption>Right answers on {escape(name_data(seen))} after a '
         f"short training from each seed</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p class="ps-note">{escape(describe_seeds(seen))}</p>'
     )
@@ -233,7 +239,7 @@ def describe_recipe(card: Card) -> str:
     return ", ".join(parts)
 
 
-def draw_card(loaded: Loaded, seen: SeedRuns | None) -> str:
+def draw_card(loaded: Loaded, runs: Sequence[SeedRuns]) -> str:
     """Return a network's card: everything that is known of its weights, and of other seeds' if they were trained."""
     card = loaded.card
     accuracy, data = card.accuracy, card.data
@@ -244,7 +250,7 @@ def draw_card(loaded: Loaded, seen: SeedRuns | None) -> str:
         f"{card.input_size} × {card.input_size} pixels",
         "Accuracy": f"{accuracy['top1']:.1f} % (±{points:.1f}) right at first guess, {accuracy['top5']:.1f} % among "
         f"five, on {accuracy['images']} images ({accuracy['split']})",
-        "Seeds": describe_spread(card, seen),
+        "Seeds": describe_spread(card, runs),
         "Probabilities": f"after a temperature of {card.temperature:.3g} they are off by "
         f"{accuracy['calibration_error']:.1f} points on average (calibration error)",
         "Unknown photos": describe_unknown(card),
@@ -276,9 +282,9 @@ def _list(facts: dict[str, str]) -> str:
     return f'<dl class="ps-facts">{items}</dl>'
 
 
-def draw_cards(own: NetworkSet, seen: SeedRuns | None) -> str:
+def draw_cards(own: NetworkSet, runs: Sequence[SeedRuns]) -> str:
     """Return all cards of a set."""
-    cards = "".join(draw_card(loaded, seen) for loaded in own.networks)
+    cards = "".join(draw_card(loaded, runs) for loaded in own.networks)
     return f'<h2 class="ps-heading">The cards: {escape(own.title)}</h2><div class="ps-models">{cards}</div>'
 
 
@@ -339,10 +345,10 @@ def build(context: Context) -> None:
 
     sets = "".join(draw_set(own) for own in context.sets)
     gr.HTML(f'<p class="ps-note">{CLAIMS}</p>{sets}', elem_id="models-table", apply_default_css=False)
-    seen = read_seed_runs(SEED_RUNS)
-    gr.HTML("" if seen is None else draw_seeds(seen), elem_id="models-seeds", apply_default_css=False)
+    runs = read_seed_runs(SEED_RUNS)
+    gr.HTML(draw_seeds(runs), elem_id="models-seeds", apply_default_css=False)
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))
     gr.HTML(draw_known(context.sets, kinds), js_on_load=SEARCH, elem_id="known", apply_default_css=False)
     gr.HTML(draw_snippets(), js_on_load=COPY, elem_id="snippets", apply_default_css=False)
-    gr.HTML("".join(draw_cards(own, seen) for own in context.sets), elem_id="models-cards", apply_default_css=False)
+    gr.HTML("".join(draw_cards(own, runs) for own in context.sets), elem_id="models-cards", apply_default_css=False)
     gr.on([], models, None, [gr.JSON(visible=False, label="Cards")], api_name="models", queue=False)

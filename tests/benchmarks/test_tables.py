@@ -53,13 +53,17 @@ def test_results_become_rows(monkeypatch):
 
 def test_seeds_become_rows(monkeypatch):
     top1 = {"stock": [70, 72], "lift": [74, 77]}
-    seen = {"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": {"schedule": [[64, 16]]}, "val_images": 50}
-    monkeypatch.setattr(tables, "read_seed_runs", lambda path: seen)
-    header, _, stock, lift, *_ = tables.seeds().splitlines()
+    seen = {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": top1, "val_images": 50}
+    seen |= {"recipe": {"schedule": [[64, 16]]}}
+    monkeypatch.setattr(tables, "read_seed_runs", lambda folder: [seen, seen | {"data": "Dogs"}])
+    header, _, stock, lift, _, cats, _, *dogs = tables.seeds().splitlines()
+    assert cats.startswith("9 things (Cats), 16 epochs at 64 px, 2 seeds each")
+    assert dogs[:4] == [header, "| --- | ---: | ---: | ---: | ---: |", stock, lift]
+    assert dogs[5].startswith("9 things (Dogs)")
     assert header == "| variant | seed 0 | seed 7 | mean | standard deviation |"
     assert stock == "| `stock` | 70.0 % | 72.0 % | 71.0 % | 1.4 |"
     assert lift == "| `lift` | 74.0 % | 77.0 % | 75.5 % | 2.1 |"
-    monkeypatch.setattr(tables, "read_seed_runs", lambda path: None)
+    monkeypatch.setattr(tables, "read_seed_runs", lambda folder: [])
     assert "yet" in tables.seeds()
 
 

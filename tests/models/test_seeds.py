@@ -67,14 +67,15 @@ def test_standard_error_is_that_of_a_difference_of_means():
 
 
 def test_command_writes_what_can_be_read_again(trained, tmp_path, command):
-    about, out = tmp_path / "about.json", tmp_path / "seeds.json"
+    about, out = tmp_path / "about.json", tmp_path / "seeds" / "cats.json"
+    out.parent.mkdir()
     about.write_text('{"name": "Cats"}')
-    assert read_seed_runs(out) is None
+    assert read_seed_runs(out.parent) == []
     runs = [str(trained("max", 1, 81)), str(trained("max", 0, 80))]
     written = command(main, *runs, "--about", str(about), "--out", str(out))
     assert written.status == 0
     assert "standard error of 0.71" in written.out  # sqrt(2 * 0.5 / 2)
-    found = read_seed_runs(out)
+    (found,) = read_seed_runs(out.parent)
     assert (found["data"], found["top1"], found["epochs"]) == ("Cats", {"max": [80, 81]}, 2)
     refused = command(main, runs[0], "--about", str(about), "--out", str(out))
     assert refused.status == 2

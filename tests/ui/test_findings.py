@@ -79,8 +79,10 @@ def test_without_all_six_nothing_is_claimed():
 def test_differences_over_seeds_are_held_against_what_seeds_do():
     top1 = {"stock": [70, 72], "max": [80, 82], "avg": [80, 82], "soft": [83, 83], "lip": [75, 77], "lift": [74, 76]}
     recipe = {"schedule": [[48, 2], [64, 16]]}
-    words = describe_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
-    assert words.startswith("Cats, 2 epochs at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
+    words = describe_seeds(
+        {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50}
+    )
+    assert words.startswith("9 things (Cats), 2 epochs at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
     # Five variances of 2 and one of 0: their mean is 5 / 3, its root 1.29; twice the mean is 10 / 3, its root 1.83; and
     # that over two seeds is 5 / 3 again.
     assert "one training has a standard deviation of 1.29 points and the difference of two has one of 1.83" in words
@@ -89,7 +91,7 @@ def test_differences_over_seeds_are_held_against_what_seeds_do():
     assert "SoftPool is 2.0 points ahead of Average, within two of these errors" in words
     assert words.endswith("LiftPool is 4.0 points ahead of Stock, more than two of these errors.")
     alone = describe_seeds(
-        {"data": "Cats", "seeds": [0, 7], "top1": {"max": [80, 82]}, "recipe": recipe, "val_images": 50}
+        {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": {"max": [80, 82]}, "recipe": recipe, "val_images": 50}
     )
     assert alone.endswith("has a standard error of 1.41.")
 
@@ -97,11 +99,14 @@ def test_differences_over_seeds_are_held_against_what_seeds_do():
 def test_of_other_seeds_is_told_what_was_measured_and_where():
     card, *_ = cards()
     top1 = {"stock": [70, 72], "max": [80, 84]}  # variances 2 and 8, the root of their mean 2.24
-    seen = {"data": card.data["name"], "seeds": [0, 7], "top1": top1, "recipe": {"schedule": [[64, 16]]}}
-    words = describe_spread(card, seen)
+    seen = {"data": card.data["name"], "classes": len(card.classes), "seeds": [0, 7], "top1": top1}
+    seen |= {"recipe": {"schedule": [[64, 16]]}}
+    cats, few = seen | {"data": "Cats", "classes": 9}, seen | {"classes": 1}
+    words = describe_spread(card, [cats, seen])
     assert words.startswith("trained once, from seed 0; by the seed, shorter trainings (16 epochs at 64 px)")
     assert words.endswith("a standard deviation of 2.24 points")
-    assert describe_spread(card, seen | {"data": "Cats"}).endswith("was measured on Cats alone")
-    assert describe_spread(card, None) == "trained once, from seed 0"
+    elsewhere = f"was measured on 9 things (Cats) and 1 things ({card.data['name']}) alone"
+    assert describe_spread(card, [cats, few]).endswith(elsewhere)
+    assert describe_spread(card, []) == "trained once, from seed 0"
     spread = {"top1": {"seeds": 3, "mean": 83.44, "min": 82.0, "max": 85.0, "deviation": 1.26}}
-    assert describe_spread(replace(card, spread=spread), seen) == "over 3 of them top-1 is 83.4 ± 1.3 %"
+    assert describe_spread(replace(card, spread=spread), [seen]) == "over 3 of them top-1 is 83.4 ± 1.3 %"

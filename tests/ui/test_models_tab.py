@@ -107,7 +107,7 @@ class TestTable:
 class TestCards:
     def test_a_card_says_what_is_known(self, networks):
         lip = networks[4]
-        words = text(draw_card(lip, None))
+        words = text(draw_card(lip, []))
         for fact in (
             f"{lip.card.parameters:,} parameters",
             "for one image of 32 × 32 pixels",
@@ -143,19 +143,22 @@ class TestCards:
         assert "1 × 1, stride 2 (shortcut 2, shortcut 3, shortcut 4)" in words["stock"]
 
     def test_all_networks_have_one(self, networks):
-        assert draw_cards(NetworkSet("made-up", networks), None).count("<article") == 6
+        assert draw_cards(NetworkSet("made-up", networks), []).count("<article") == 6
 
 
 class TestSeeds:
     def test_every_training_is_in_the_table_and_what_it_is_worth_below(self):
         recipe = {"schedule": [[64, 16]]}
         top1 = {"stock": [70.04, 72], "lift": [74, 77]}
-        html = draw_seeds({"data": "Cats", "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50})
+        seen = {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50}
+        html = draw_seeds([seen])
         cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
         assert cells[:5] == ["Network", "Seed 0", "Seed 7", "Mean", "Standard deviation"]
         assert cells[5:10] == ["Stock", "70.0 %", "72.0 %", "71.0 %", "1.4"]  # 1.96 / sqrt(2)
         assert cells[10:] == ["LiftPool", "74.0 %", "77.0 %", "75.5 %", "2.1"]
-        assert "Cats, 16 epochs at 64 px, 2 seeds each" in html
+        assert "9 things (Cats), 16 epochs at 64 px, 2 seeds each" in html
+        both = draw_seeds([seen, seen | {"data": "Dogs"}])
+        assert (both.count("<table"), both.count("<h2"), draw_seeds([])) == (2, 1, "")
 
 
 class TestKnown:
