@@ -70,9 +70,7 @@ def verdict(answers: Mapping[str, Answer], classes: int) -> str:
     votes = Counter(answer.top[0].label for answer in answers.values()).most_common()
     label, most = votes[0]
     if 2 * most <= count:
-        said = [f"{number} say {other}" for other, number in votes if number > 1]
-        alone = [other for other, number in votes if number == 1]
-        said += [f"{'one each says' if len(alone) > 1 else '1 says'} {listed(alone)}"] if alone else []
+        said = [f"{number} {'say' if number > 1 else 'says'} {other}" for other, number in votes]
         return f"The networks disagree: {', '.join(said)}."
     best = {variant: answer.top[0] for variant, answer in answers.items()}
     agreeing = {variant: guess.probability for variant, guess in best.items() if guess.label == label}

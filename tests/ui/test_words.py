@@ -24,7 +24,7 @@ def test_most_agree_and_the_surest_is_one_of_them() -> None:
 
 def test_half_is_not_most() -> None:
     answers = {"max": says("tabby", 0.6), "lip": says("lion", 0.9), "soft": says("tabby", 0.7), "avg": says("alp", 0.5)}
-    assert verdict(answers, 30) == "The networks disagree: 2 say tabby, one each says lion and alp."
+    assert verdict(answers, 30) == "The networks disagree: 2 say tabby, 1 says lion, 1 says alp."
     answers["avg"] = says("lion", 0.5)
     assert verdict(answers, 30) == "The networks disagree: 2 say tabby, 2 say lion."
     answers |= {"avg": says("tabby", 0.5), "stock": says("alp", 0.5), "lift": says("lion", 0.5)}
