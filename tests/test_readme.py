@@ -2,12 +2,15 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
 
+from models.seeds import read_seed_runs, standard_error
 from models.zoo import list_sets, read_card
 from scripts.tables import filled
+from ui.findings import SEED_RUNS, chance_of_difference
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -58,3 +61,13 @@ def test_the_seeds_recipe_is_that_of_the_shipped_networks_but_for_its_schedule(p
     for field in ("depth", "width", "stem"):
         assert seen[field] == getattr(card, field)
     assert (seen["train_images"], seen["val_images"]) == (card.data["train_images"], card.data["val_images"])
+
+
+def test_lip_is_behind_max_after_short_trainings_only():
+    for seen in read_seed_runs(SEED_RUNS):
+        behind = statistics.fmean(seen["top1"]["max"]) - statistics.fmean(seen["top1"]["lip"])
+        assert behind > 2 * standard_error(seen["top1"])
+    for name in list_sets():
+        best, lip = read_card(f"{name}-max"), read_card(f"{name}-lip")
+        behind = best.accuracy["top1"] - lip.accuracy["top1"]
+        assert behind < chance_of_difference(best, lip)

@@ -103,7 +103,8 @@ def hold_claims(cards: Sequence[Card]) -> str:
 
 
 def _schedule(seen: SeedRuns) -> str:
-    return ", ".join(f"{epochs} epochs at {size} px" for size, epochs in seen["recipe"]["schedule"])
+    schedule = seen["recipe"]["schedule"]
+    return ", ".join(f"{epochs} epoch{'s' if epochs > 1 else ''} at {size} px" for size, epochs in schedule)
 
 
 def name_data(seen: SeedRuns) -> str:
@@ -142,6 +143,6 @@ def describe_seeds(seen: SeedRuns) -> str:
     return (
         f"{measured}. By its seed alone one training has a standard deviation of {single:.2f} points "
         f"and the difference of two has one of {math.sqrt(2) * single:.2f}; the difference of two means of {count} "
-        f"has a standard error of {error:.2f}."
+        f"has a standard error of {error:.2f}, the choice of the images not counted."
         + (f" {'; '.join(compared)}." if compared else "")
     )

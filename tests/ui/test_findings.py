@@ -78,22 +78,22 @@ def test_without_all_six_nothing_is_claimed():
 
 def test_differences_over_seeds_are_held_against_what_seeds_do():
     top1 = {"stock": [70, 72], "max": [80, 82], "avg": [80, 82], "soft": [83, 83], "lip": [75, 77], "lift": [74, 76]}
-    recipe = {"schedule": [[48, 2], [64, 16]]}
+    recipe = {"schedule": [[48, 1], [64, 16]]}
     words = describe_seeds(
         {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": top1, "recipe": recipe, "val_images": 50}
     )
-    assert words.startswith("9 things (Cats), 2 epochs at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
+    assert words.startswith("9 things (Cats), 1 epoch at 48 px, 16 epochs at 64 px, 2 seeds each, top-1 on 50 images.")
     # Five variances of 2 and one of 0: their mean is 5 / 3, its root 1.29; twice the mean is 10 / 3, its root 1.83; and
     # that over two seeds is 5 / 3 again.
     assert "one training has a standard deviation of 1.29 points and the difference of two has one of 1.83" in words
-    assert "the difference of two means of 2 has a standard error of 1.29." in words
+    assert "the difference of two means of 2 has a standard error of 1.29, the choice of the images not" in words
     assert "LIP is 5.0 points behind Max, more than two of these errors" in words
     assert "SoftPool is 2.0 points ahead of Average, within two of these errors" in words
     assert words.endswith("LiftPool is 4.0 points ahead of Stock, more than two of these errors.")
     alone = describe_seeds(
         {"data": "Cats", "classes": 9, "seeds": [0, 7], "top1": {"max": [80, 82]}, "recipe": recipe, "val_images": 50}
     )
-    assert alone.endswith("has a standard error of 1.41.")
+    assert alone.endswith("has a standard error of 1.41, the choice of the images not counted.")
 
 
 def test_of_other_seeds_is_told_what_was_measured_and_where():
