@@ -6,9 +6,11 @@ view is drawn from what is kept of the visit, without a forward pass. The opacit
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 import gradio as gr
 from PIL import Image
@@ -34,6 +36,8 @@ OPENING = ""
 NOTHING = "nothing"
 """The key while there is no photo."""
 FIRST_PLACE, FIRST_VIEW = "stage2", "share"
+LONGEST_TURN_S = 10
+"""How long a run waits for the one before it, which may have been abandoned."""
 NO_LONGER = "This photo's results are no longer kept: run it again."
 NO_PHOTO = "Upload a photo or choose an example."
 
@@ -55,6 +59,9 @@ class Compare:
     opening: Visit
     drawing: Semaphore = field(default_factory=lambda: Semaphore(2))
     """Held while maps are drawn anew."""
+    turns: WeakValueDictionary[str, Lock] = field(default_factory=WeakValueDictionary)
+    """By session, held by the run that tells its page what it found."""
+    turning: Lock = field(default_factory=Lock)
 
     def run_new(
         self, photo: Photo | None, network_set: str, place: str, view: str, request: gr.Request
@@ -65,7 +72,9 @@ class Compare:
         """
         visits, session = self.context.visits, _session(request)
         if photo is None:
-            yield self.clear(network_set, request)
+            visits.forget(session)
+            with self._turn(session):
+                yield self._unchanged() if visits.last(session) else self._clear(network_set)
         elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view, photo.number):
             yield from self._run(visit, photo, session)
         else:
@@ -85,37 +94,61 @@ class Compare:
         yield from self._run(visit, photo, session)
 
     def _run(self, visit: Visit, photo: Photo, session: str) -> Iterator[tuple[Update, ...]]:
+        with self._turn(session):
+            try:
+                for update in self._tell(visit, photo):
+                    if self.context.visits.last(session) is not visit:
+                        break
+                    yield update
+            except Exception:
+                self.context.visits.forget(session, visit)
+                raise
+            # When a run ends, what it sent last is sent once more, and the next run may have begun by then.
+            yield self._unchanged()
+
+    def _tell(self, visit: Visit, photo: Photo) -> Iterator[tuple[Update, ...]]:
         own = self.context.find_set(visit.network_set)
         waiting = self.cards(own.name, draw_waiting_card)
         yield visit.key, draw_photo(visit.framed), draw_verdict([], own), *waiting
+        for loaded, seen in self._looks(photo, own):
+            visit.looks[seen.variant] = seen
+            drawn, card = ("", ""), ""
+            while drawn != (visit.place, visit.view):  # another was chosen while this one was drawn
+                drawn = visit.place, visit.view
+                card = draw_card(loaded, seen, *drawn)
+            cards: list[Update] = [gr.skip() for _ in self.context.variants]
+            cards[self.context.variants.index(loaded.network.variant)] = card
+            yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+
+    @contextmanager
+    def _turn(self, session: str) -> Iterator[None]:
+        """Wait until the session's run before this one has ended, for what it still tells would come after this one's.
+
+        A run goes on, or ends, when what it told has been sent.
+        """
+        with self.turning:
+            turn = self.turns.setdefault(session, Lock())
+        is_held = turn.acquire(timeout=LONGEST_TURN_S)
         try:
-            for loaded, seen in self._looks(photo, own):
-                if self.context.visits.last(session) is not visit:
-                    # When a run ends, what it sent last is sent once more: that must not be its key.
-                    yield self._unchanged()
-                    return
-                visit.looks[seen.variant] = seen
-                drawn, card = ("", ""), ""
-                while drawn != (visit.place, visit.view):  # another was chosen while this one was drawn
-                    drawn = visit.place, visit.view
-                    card = draw_card(loaded, seen, *drawn)
-                cards: list[Update] = [gr.skip() for _ in self.context.variants]
-                cards[self.context.variants.index(loaded.network.variant)] = card
-                yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
-        except Exception:
-            self.context.visits.forget(session, visit)
-            raise
+            yield
+        finally:
+            if is_held:
+                turn.release()
 
     def clear_old(self, key: str, network_set: str, request: gr.Request) -> tuple[Update, ...]:
-        """Do as `clear`, unless a visit of this set, or a newer one than the page knows, is there by now."""
-        last = self.context.visits.last(_session(request))
+        """Return what `run` yields without a photo, and let go of the visit, unless there is a newer one by now.
+
+        Newer is one of this set, and one whose key the page did not know.
+        """
+        visits, session = self.context.visits, _session(request)
+        last = visits.last(session)
         if last is not None and (last.network_set == network_set or last.key != key):
             return self._unchanged()
-        return self.clear(network_set, request)
+        if last is not None:
+            visits.forget(session, last)
+        return self._clear(network_set)
 
-    def clear(self, network_set: str, request: gr.Request) -> tuple[Update, ...]:
-        """Return what `run` yields, as it is without a photo, and let go of the visit."""
-        self.context.visits.forget(_session(request))
+    def _clear(self, network_set: str) -> tuple[Update, ...]:
         empty = self.cards(network_set, draw_empty_card)
         return NOTHING, "", f'<p class="ps-verdict" role="status">{NO_PHOTO}</p>', *empty
 

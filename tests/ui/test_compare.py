@@ -2,6 +2,7 @@
 
 import base64
 import json
+from threading import Thread
 from types import SimpleNamespace
 
 import gradio as gr
@@ -11,6 +12,7 @@ import torch
 import ui.compare
 from tests.ui import made_up
 from ui.compare import NO_LONGER, NO_PHOTO, NOTHING, OPENING, Compare, open_example
+from ui.pictures import frame
 
 VISITOR = SimpleNamespace(session_hash="visitor")
 
@@ -35,6 +37,34 @@ def test_another_visitor_with_the_same_photo_is_answered(tab: Compare):
     list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
     other = SimpleNamespace(session_hash="other")
     assert cards_sent(list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", other))) == 2
+
+
+def test_a_run_tells_nothing_until_the_one_before_it_has_told_all(tab: Compare):
+    older = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+    newer = tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR)
+    others = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", SimpleNamespace(session_hash="other"))
+    told = []
+    next(older)
+    thread = Thread(target=lambda: told.extend(newer))
+    thread.start()
+    assert cards_sent(list(others)) == 2
+    assert told == []
+    assert not any(isinstance(value, str) for update in older for value in update)  # it is superseded
+    thread.join(60)
+    assert cards_sent(told) == 2
+
+
+def test_what_a_run_tells_last_changes_nothing(tab: Compare):
+    *_, last = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+    assert not any(isinstance(value, str) for value in last)
+
+
+def test_an_abandoned_run_is_not_waited_for_for_ever(tab: Compare, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ui.compare, "LONGEST_TURN_S", 0.1)
+    abandoned = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
+    next(abandoned)
+    assert cards_sent(list(tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR))) == 2
+    abandoned.close()
 
 
 def test_run_again_looks_again(tab: Compare):
@@ -117,13 +147,12 @@ class TestSetThatCouldNotLook:
     def test_a_network_that_failed_leaves_the_next_photo_alone(self, tab: Compare, monkeypatch: pytest.MonkeyPatch):
         run = tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR)
         next(run)
-        key = next(tab.run_new(made_up.photo(2), made_up.SET, "stem", "share", VISITOR))[0]
+        framed = frame(made_up.photo(2).image)
+        newer = tab.context.visits.open(VISITOR.session_hash, framed, made_up.SET, "stem", "share")
         monkeypatch.setattr(ui.compare, "look", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             next(run)
-        last = tab.context.visits.last(VISITOR.session_hash)
-        assert last is not None
-        assert last.key == key
+        assert tab.context.visits.last(VISITOR.session_hash) is newer
 
 
 def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare):

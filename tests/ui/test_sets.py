@@ -74,12 +74,20 @@ def page(browser: Browser) -> Iterator[Page]:
         here.stop()
 
 
-def assert_answers(page: Page, own: NetworkSet, photo: Path) -> None:
-    """Assert that there are the cards of a set's networks alone, and that they say what these networks say."""
+def assert_answers(page: Page, own: NetworkSet, photo: Path, for_s: float = 0) -> None:
+    """Assert that there are the cards of a set's networks alone, and that they say what these networks say.
+
+    Args:
+        for_s: seconds for which as many cards must stand there, so that none is still to come.
+    """
     page.wait_for_function(
-        "wanted => document.querySelectorAll('#cards .ps-guesses').length === wanted"
-        " && !document.querySelector('.ps-waiting')",
-        arg=len(own.networks),
+        """([wanted, forMs]) => {
+          const answered = document.querySelectorAll('#cards .ps-guesses').length === wanted
+            && !document.querySelector('.ps-waiting');
+          window.since = answered ? window.since ?? performance.now() : undefined;
+          return answered && performance.now() - window.since >= forMs;
+        }""",
+        arg=[len(own.networks), 1000 * for_s],
     )
     cards = read_cards(page)
     assert list(cards) == [loaded.network.variant for loaded in own.networks]
@@ -133,4 +141,4 @@ def test_the_set_chosen_last_is_the_one_that_answers(page: Page, tmp_path: Path)
     )
     for own in (other, first, other, first, other):
         choose_radio(page, "#network-set", own.title)
-    assert_answers(page, other, photo)
+    assert_answers(page, other, photo, for_s=3)
