@@ -74,7 +74,9 @@ class Compare:
         if photo is None:
             visits.forget(session)
             with self._turn(session):
-                yield self._unchanged() if visits.last(session) else self._clear(network_set)
+                if visits.last(session) is None:
+                    yield self._clear(network_set)
+                yield self._unchanged()
         elif visit := visits.open_for_new(session, frame(photo.image), network_set, place, view, photo.number):
             yield from self._run(visit, photo, session)
         else:
@@ -103,7 +105,6 @@ class Compare:
             except Exception:
                 self.context.visits.forget(session, visit)
                 raise
-            # When a run ends, what it sent last is sent once more, and the next run may have begun by then.
             yield self._unchanged()
 
     def _tell(self, visit: Visit, photo: Photo) -> Iterator[tuple[Update, ...]]:
@@ -159,6 +160,7 @@ class Compare:
         return ["" if loaded is None else draw(loaded) for loaded in networks]
 
     def _unchanged(self) -> tuple[Update, ...]:
+        """Return what a run sends last, for that is sent once more when it ends, and the next may have begun by then."""
         return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.context.variants)
 
     def _looks(self, photo: Photo, own: NetworkSet, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:

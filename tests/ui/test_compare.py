@@ -74,8 +74,9 @@ def test_run_again_looks_again(tab: Compare):
 
 def test_without_a_photo_nothing_is_shown_and_nothing_is_awaited(tab: Compare):
     list(tab.run_new(made_up.photo(1), made_up.SET, "stem", "share", VISITOR))
-    ((key, style, sentence, *cards),) = tab.run_new(None, made_up.SET, "stem", "share", VISITOR)
+    (key, style, sentence, *cards), last = tab.run_new(None, made_up.SET, "stem", "share", VISITOR)
     assert (key, style) == (NOTHING, "")
+    assert not any(isinstance(value, str) for value in last)
     assert NO_PHOTO in sentence
     assert len(cards) == 2
     assert not any("aria-busy" in card or "Looking" in card or "ps-map" in card for card in cards)
