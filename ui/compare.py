@@ -160,7 +160,7 @@ class Compare:
         return ["" if loaded is None else draw(loaded) for loaded in networks]
 
     def _unchanged(self) -> tuple[Update, ...]:
-        """Return what a run sends last, for that is sent once more when it ends, and the next may have begun by then."""
+        """Return what a run sends last: that is sent once more when it ends, and the next may have begun by then."""
         return gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in self.context.variants)
 
     def _looks(self, photo: Photo, own: NetworkSet, variants: list[str] | None = None) -> Iterator[tuple[Loaded, Look]]:
