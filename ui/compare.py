@@ -110,6 +110,7 @@ class Compare:
     def _tell(self, visit: Visit, photo: Photo) -> Iterator[tuple[Update, ...]]:
         own = self.context.find_set(visit.network_set)
         waiting = self.cards(own.name, draw_waiting_card)
+        finished: dict[str, tuple[tuple[str, str], str]] = {}
         yield visit.key, draw_photo(visit.framed), draw_verdict([], own), *waiting
         for loaded, seen in self._looks(photo, own):
             visit.looks[seen.variant] = seen
@@ -119,7 +120,18 @@ class Compare:
                 card = draw_card(loaded, seen, *drawn)
             cards: list[Update] = [gr.skip() for _ in self.context.variants]
             cards[self.context.variants.index(loaded.network.variant)] = card
+            finished[seen.variant] = drawn, card
             yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
+        # Where several runs end within a moment a page may miss an update (Gradio 6.31): at last it is told all again.
+        told = self.cards(
+            own.name,
+            lambda loaded: (
+                finished[loaded.network.variant][1]
+                if finished[loaded.network.variant][0] == (visit.place, visit.view)
+                else draw_card(loaded, visit.looks[loaded.network.variant], visit.place, visit.view)
+            ),
+        )
+        yield visit.key, draw_photo(visit.framed), draw_verdict(list(visit.looks.values()), own), *told
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:

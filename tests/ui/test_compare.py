@@ -24,7 +24,7 @@ def tab() -> Compare:
 
 
 def cards_sent(updates: list) -> int:
-    return sum(isinstance(card, str) and "ps-guesses" in card for update in updates for card in update[3:])
+    return len({card for update in updates for card in update[3:] if isinstance(card, str) and "ps-guesses" in card})
 
 
 def test_a_photo_that_is_told_of_twice_is_looked_at_once(tab: Compare):
@@ -165,7 +165,7 @@ def test_what_is_chosen_while_a_run_waits_for_its_turn_holds_for_it(tab: Compare
     assert not isinstance(said, str)
     assert cards_sent([[None, None, None, *redrawn]]) == 0
     tab.settle(newer, "stage3", "share", VISITOR)
-    cards = [card for update in run for card in update[3:] if isinstance(card, str)]
+    *_, (_, _, _, *cards), _ = run
     at_stage3 = [card for card in tab.redraw(newer, "stage3", "share", VISITOR)[2:] if isinstance(card, str)]
     assert cards == at_stage3
     # Once all is as it was chosen, nothing is drawn again.
@@ -184,7 +184,9 @@ def test_a_place_chosen_while_a_card_is_drawn_holds_for_it(tab: Compare, monkeyp
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(ui.compare, "draw_card", choose_meanwhile)
-        cards = [card for update in run for card in update[3:] if isinstance(card, str)]
+        told = [card for update in run for card in update[3:] if isinstance(card, str)]
+    cards = told[:2]
+    assert told == 2 * cards  # one by one, and at last all again
     assert cards == [card for card in tab.redraw(key, "stage3", "share", VISITOR)[2:] if isinstance(card, str)]
 
 
