@@ -110,7 +110,6 @@ class Compare:
     def _tell(self, visit: Visit, photo: Photo) -> Iterator[tuple[Update, ...]]:
         own = self.context.find_set(visit.network_set)
         waiting = self.cards(own.name, draw_waiting_card)
-        finished: dict[str, tuple[tuple[str, str], str]] = {}
         yield visit.key, draw_photo(visit.framed), draw_verdict([], own), *waiting
         for loaded, seen in self._looks(photo, own):
             visit.looks[seen.variant] = seen
@@ -120,18 +119,9 @@ class Compare:
                 card = draw_card(loaded, seen, *drawn)
             cards: list[Update] = [gr.skip() for _ in self.context.variants]
             cards[self.context.variants.index(loaded.network.variant)] = card
-            finished[seen.variant] = drawn, card
             yield gr.skip(), gr.skip(), draw_verdict(list(visit.looks.values()), own), *cards
-        # Where several runs end within a moment a page may miss an update (Gradio 6.31): at last it is told all again.
-        told = self.cards(
-            own.name,
-            lambda loaded: (
-                finished[loaded.network.variant][1]
-                if finished[loaded.network.variant][0] == (visit.place, visit.view)
-                else draw_card(loaded, visit.looks[loaded.network.variant], visit.place, visit.view)
-            ),
-        )
-        yield visit.key, draw_photo(visit.framed), draw_verdict(list(visit.looks.values()), own), *told
+        # Where runs come close a page may miss an update (Gradio 6.31): at last it is told all cards again.
+        yield gr.skip(), gr.skip(), gr.skip(), *self._draw_looks(visit, visit.place, visit.view)
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:
@@ -196,16 +186,19 @@ class Compare:
             return *legend, *(gr.skip() for _ in self.context.variants)
         if visit is not self.opening:
             visit.place, visit.view = place, view
+        return draw_legend(view), gr.skip(), *self._draw_looks(visit, place, view)
+
+    def _draw_looks(self, visit: Visit, place: str, view: str) -> list[Update]:
+        """Return a card for each variant on the page, those that have not answered as they are."""
         own = self.context.find_set(visit.network_set)
         networks = (own.find(variant) for variant in self.context.variants)
         with self.drawing:
-            cards = [
+            return [
                 draw_card(loaded, visit.looks[loaded.network.variant], place, view)
                 if loaded is not None and loaded.network.variant in visit.looks
                 else gr.skip()
                 for loaded in networks
             ]
-        return draw_legend(view), gr.skip(), *cards
 
     def settle(self, key: str, place: str, view: str, request: gr.Request) -> tuple[Update, ...]:
         """Do as `redraw` if another place or view was chosen while the visit's run waited for its turn."""
